@@ -1,0 +1,66 @@
+"""One text, several families of language models, one budget, one honest page.
+
+An objective says what each token may see and what is asked; a stack answers; a decoder writes. Every command of
+``sightline`` is a function here with the same name and the same arguments::
+
+    import sightline as sl
+
+    sl.compare("python-docs", ...)
+
+Nothing is loaded before it is used: ``import sightline`` costs milliseconds and does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SightlineError",
+    "__version__",
+    "compare",
+    "embed",
+    "families",
+    "fill",
+    "generate",
+    "read",
+    "score",
+    "see",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from .data import read
+    from .errors import SightlineError
+    from .runs.compare import compare
+    from .runs.families import families
+    from .runs.see import see
+    from .runs.train import train
+    from .runs.write import embed, fill, generate, score
+
+_HOMES = {
+    "SightlineError": "errors",
+    "compare": "runs.compare",
+    "embed": "runs.write",
+    "families": "runs.families",
+    "fill": "runs.write",
+    "generate": "runs.write",
+    "read": "data",
+    "score": "runs.write",
+    "see": "runs.see",
+    "train": "runs.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

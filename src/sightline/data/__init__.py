@@ -1,0 +1,26 @@
+"""Text to rows: sources, splits, tokenizers, token files, packing, order and draws. Knows no torch and no family."""
+
+from .documents import BadRow, Corpus, Document, kind_of, read
+from .draws import Draws, RowDraws
+from .order import Order
+from .rows import Packed, Rows, TokenFile, tokenized
+from .tokenizer import Tokenizer, default_size, tokenizer_for, train_tokenizer
+
+__all__ = [
+    "BadRow",
+    "Corpus",
+    "Document",
+    "Draws",
+    "Order",
+    "Packed",
+    "RowDraws",
+    "Rows",
+    "TokenFile",
+    "Tokenizer",
+    "default_size",
+    "kind_of",
+    "read",
+    "tokenized",
+    "tokenizer_for",
+    "train_tokenizer",
+]

@@ -1,0 +1,55 @@
+"""A Hugging Face data set as documents (extra ``hub``); code that a data set brings along is never run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import SightlineError
+from .source import FORMATS, PACKED, BadRow, Item, Reading, fields_read
+
+PREFIX = "hf:"
+
+
+def looks_like(name: str) -> bool:
+    """Whether a name that is no path can be a data set: ``hf:anything``, ``org/name`` or ``name``, maybe ``:configuration``."""
+    if name.startswith(PREFIX):
+        return True
+    if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)?(:[\w.\-]+)?", name) or Path(name).suffix in (*FORMATS, *PACKED):
+        return False
+    return "/" not in name or not Path(name).parts[0:1] or not Path(Path(name).parts[0]).is_dir()
+
+
+def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
+    """Every row with the split that it comes in.
+
+    Raises
+    ------
+    SightlineError : the package is missing, or the data set cannot be had (no such name, no network).
+    """
+    path, _, configuration = name.removeprefix(PREFIX).partition(":")
+    here = f"{name} does not exist here"
+    try:
+        import datasets
+    except ImportError as error:
+        raise SightlineError(
+            f"{here}, and to read it as a Hugging Face data set the package `datasets` is missing",
+            "Check the path, or install it: pip install 'sightline[hub]'",
+        ) from error
+    try:
+        loaded = datasets.load_dataset(path, configuration or None)
+    except Exception as error:  # the library raises a dozen kinds: no such name, no network, code needed, ...
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise SightlineError(
+            f"{here}, and as a Hugging Face data set it cannot be had ({first})",
+            "Check the path or the name, and the network; a data set with configurations is named org/name:configuration",
+        ) from error
+    for split, table in loaded.items():
+        wanted = [column for column in (reading.field, reading.label) if column in table.column_names]
+        if reading.field not in table.column_names:
+            there = ", ".join(table.column_names[:8])
+            yield split, BadRow(split, None, f'no field "{reading.field}" (fields: {there})')
+            continue
+        for number, fields in enumerate(table.select_columns(wanted), 1):
+            yield split, fields_read(fields, split, number, reading)

@@ -1,0 +1,352 @@
+"""A corpus: what was read, from where, how it was split, and what was left out.
+
+    folder | file | "-" | "python-docs" | data set name
+        -> files -> documents (bad rows counted, named) -> train / dev / test -> Corpus
+
+Choice on dev, report on test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Literal, get_args
+
+from ..errors import SightlineError
+from ..files import fingerprint
+from ..progress import bar
+from . import dataset, python_docs
+from .source import (
+    READABLE,
+    BadRow,
+    Cut,
+    Document,
+    Format,
+    Item,
+    Reading,
+    Remark,
+    documents_from,
+    documents_in,
+    format_of,
+)
+from .split import SPLITS, Parts, Split, by_content, completed, split_named
+
+__all__ = ["BadRow", "Corpus", "Document", "Split", "kind_of", "read"]
+
+Kind = Literal["text", "pairs", "numbers"]
+ASIDE = frozenset("readme license licence copying notice changelog changes authors contributing citation".split())
+BOOKKEEPING = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"])
+SHOWN_FILES = 12
+INPUT = "standard input"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in three parts, with all that is known about how they came to be there.
+
+    ``fingerprint`` covers the texts, their labels, their sides and the options of reading, not the paths. ``tree`` is the
+    corpus as lines of text, with a fingerprint per node. ``bad`` are the rows that were passed over.
+    """
+
+    name: str
+    train: tuple[Document, ...]
+    dev: tuple[Document, ...]
+    test: tuple[Document, ...]
+    bad: tuple[BadRow, ...]
+    fingerprint: str
+    tree: str
+    how_split: str
+    notes: tuple[str, ...]
+
+    def part(self, split: Split) -> tuple[Document, ...]:
+        """The documents of one side."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}[split]
+
+    def bytes(self, split: Split) -> int:
+        """UTF-8 bytes of one side."""
+        return sum(byte_count(document.text) for document in self.part(split))
+
+    def summary(self) -> str:
+        """A few lines for a person: sizes, split, bad rows, notes."""
+        sizes = ", ".join(f"{s} {_size(len(self.part(s)), self.bytes(s))}" for s in SPLITS)
+        lines = [f"{self.name}: {sizes}", f"split: {self.how_split}"]
+        if self.bad:
+            kinds = Counter(_reason_kind(row.reason) for row in self.bad).most_common(3)
+            told = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+            lines.append(f"{_count(len(self.bad), 'bad row')} passed over ({told}); the first: {self.bad[0]}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def byte_count(text: str) -> int:
+    """UTF-8 bytes of a text."""
+    return len(text) if text.isascii() else len(text.encode("utf-8"))
+
+
+def kind_of(path: str | Path) -> Kind:
+    """What a corpus holds, by the names of its files: text, pairs (``.tsv``) or numbers (``.csv``)."""
+    if str(path) in ("-", python_docs.NAME):
+        return "text"
+    path = Path(path).expanduser()
+    formats = {format_of(file) for file in _walk(path)} if path.is_dir() else {format_of(path)}
+    if formats & {"text", "rows", "parquet", "arrow"}:
+        return "text"
+    if "pairs" in formats:
+        return "pairs"
+    return "numbers" if "numbers" in formats else "text"
+
+
+def read(
+    corpus: str | Path,
+    *,
+    field: str = "text",
+    label: str | None = None,
+    documents: Cut = "file",
+    strict: bool = False,
+) -> Corpus:
+    """Read a corpus and split it.
+
+    Parameters
+    ----------
+    corpus : a folder or file (``.txt .md .jsonl .json .parquet .arrow``, plain, ``.gz`` or ``.zst``), ``-`` for standard
+        input, ``python-docs`` for the embedded corpus, or the name of a Hugging Face data set (``org/name`` or
+        ``org/name:configuration``; needs the extra ``hub``).
+    field, label : the fields of a row that hold its text and, where wanted, its label.
+    documents : what a document is in a text file: the ``file``, each of its ``lines``, or blocks between ``blank`` lines.
+    strict : stop at the first bad row.
+
+    Raises
+    ------
+    SightlineError : nothing there, nothing in it, not text, or (strict) a bad row.
+    """
+    if documents not in get_args(Cut):
+        raise SightlineError(f"documents={documents!r} is not known", f"Choose one of {', '.join(get_args(Cut))}")
+    reading = Reading(field, label, documents)
+    name, notes = str(corpus), list[str]()
+    if name == "-":
+        name = INPUT
+        found = [_Found(INPUT, None, _collected(_standard_input(reading), strict))]
+    elif name == python_docs.NAME:
+        folder, remarks = python_docs.folder()
+        notes.extend(remarks)
+        reading = Reading("text", label or "label", "file", "id")
+        found = list(_files_read(folder, sorted(folder.glob("*.jsonl")), reading, strict))
+    else:
+        path = Path(corpus).expanduser()
+        if path.exists():
+            name = path.resolve().name
+            files = _chosen(path, notes)
+            found = list(_files_read(path if path.is_dir() else path.parent, files, reading, strict))
+            if path.is_file():
+                found = [_Found(one.file, None, one.items) for one in found]  # one file is split by content
+                notes.extend(_beside(path))
+        elif dataset.looks_like(name):
+            found = _grouped(dataset.rows(name, reading), strict)
+        else:
+            raise SightlineError(f"{name} does not exist", "Check the path; `python-docs` is always there to try")
+    return _corpus(name, found, reading, notes)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one file gave, and the split that its name says."""
+
+    file: str
+    split: Split | None
+    items: tuple[Item, ...]
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return tuple(item for item in self.items if isinstance(item, Document))
+
+    @property
+    def bad(self) -> tuple[BadRow, ...]:
+        return tuple(item for item in self.items if isinstance(item, BadRow))
+
+
+def _collected(items: Iterable[Item], strict: bool) -> tuple[Item, ...]:
+    kept = []
+    for item in items:
+        if strict and isinstance(item, BadRow):
+            raise SightlineError(f"{item} (strict)", "Mend the row, or read without --strict to pass over bad rows")
+        kept.append(item)
+    return tuple(kept)
+
+
+def _standard_input(reading: Reading) -> Iterator[Item]:
+    """JSON lines if the first line that is not blank is a JSON object, else text."""
+    content = sys.stdin.buffer.read()
+    first = next((line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()), b"")
+    kind: Format = "text"
+    try:
+        if isinstance(json.loads(first.decode("utf-8")), dict):
+            kind = "rows"
+    except (ValueError, RecursionError):  # not UTF-8 and not JSON are both ValueErrors
+        kind = "text"
+    yield from documents_from(io.BytesIO(content), INPUT, reading, kind)
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Every file under a folder in a fixed order, hidden ones left out."""
+    files = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        files.extend(Path(here) / name for name in sorted(names) if not name.startswith("."))
+    return files
+
+
+def _chosen(path: Path, notes: list[str]) -> list[Path]:
+    """The files of a corpus that hold text; the others are said, or refused where there is nothing else."""
+    if path.is_file():
+        return [_text_file(path, notes)]
+    files = _walk(path)
+    if not files:
+        raise SightlineError(f"{path} is an empty folder", f"Put files into it ({READABLE})")
+    texts = [file for file in files if format_of(file) in ("text", "rows", "parquet", "arrow")]
+    if not texts:
+        _refuse(path, kind_of(path))
+        raise SightlineError(f"{path} holds no file that can be read as text", f"The formats are {READABLE}")
+    others = Counter("".join(file.suffixes[-2:]) or file.name for file in files if format_of(file) not in ("text", "rows", "parquet", "arrow"))
+    if others:
+        told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        notes.append(f"left out, not text: {told}")
+    aside = [file for file in texts if _is_aside(file)]
+    if aside and len(aside) < len(texts):
+        texts = [file for file in texts if not _is_aside(file)]
+        told = ", ".join(str(file.relative_to(path)) for file in aside[:5])
+        notes.append(f"left out, about the corpus and not of it: {told}{' and more' if len(aside) > 5 else ''}")
+    named = {file: split_named(file.relative_to(path)) for file in texts}
+    unnamed = [file for file in texts if named[file] is None]
+    if unnamed and "train" in named.values():
+        told = ", ".join(str(file.relative_to(path)) for file in unnamed[:5])
+        notes.append(f"left out, since other files are named train: {told}{' and more' if len(unnamed) > 5 else ''}")
+        texts = [file for file in texts if named[file] is not None]
+    return texts
+
+
+def _text_file(path: Path, notes: list[str]) -> Path:
+    kind = kind_of(path)
+    _refuse(path, kind)
+    if format_of(path) == "unknown":
+        notes.append(f"{path.name} is read as plain text, since its ending says nothing")
+    return path
+
+
+def _refuse(path: Path, kind: Kind) -> None:
+    if kind == "text":
+        return
+    holds = {"pairs": "pairs (.tsv)", "numbers": "numbers (.csv)"}[kind]
+    raise SightlineError(
+        f"{path} holds {holds}; the families causal, backward, masked, prefix and ngram need text",
+        f"Give text ({READABLE}); families for {kind} are listed by `sightline families`",
+    )
+
+
+def _is_aside(file: Path) -> bool:
+    words = re.split(r"[._\-\s]", file.name.lower())
+    return file.name.lower() in BOOKKEEPING or any(word in ASIDE for word in words)
+
+
+def _beside(path: Path) -> list[str]:
+    """A word to who gives train.jsonl alone while dev and test lie beside it."""
+    if split_named(PurePath(path.name)) != "train":
+        return []
+    others = sorted(
+        file.name
+        for file in path.parent.iterdir()
+        if file.is_file() and format_of(file) == format_of(path) and split_named(PurePath(file.name)) in ("dev", "test")
+    )
+    return [f"{', '.join(others)} beside {path.name} not read: give the folder to use them"] if others else []
+
+
+def _files_read(root: Path, files: Sequence[Path], reading: Reading, strict: bool) -> Iterator[_Found]:
+    with bar("reading", sum(file.stat().st_size for file in files), "bytes") as shown:
+        for file in files:
+            relative = file.relative_to(root)
+            yield _Found(relative.as_posix(), split_named(relative), _collected(documents_in(file, relative.as_posix(), reading), strict))
+            shown.advance(file.stat().st_size, file.name)
+
+
+def _grouped(rows: Iterable[tuple[str, Item]], strict: bool) -> list[_Found]:
+    """The rows of a data set, by the split that each came in."""
+    groups: dict[str, list[Item]] = {}
+    for split, item in rows:
+        groups.setdefault(split, []).append(item)
+    return [_Found(split, split_named(PurePath(split)), _collected(items, strict)) for split, items in groups.items()]
+
+
+def _corpus(name: str, found: Sequence[_Found], reading: Reading, notes: list[str]) -> Corpus:
+    documents = tuple(document for one in found for document in one.documents)
+    bad = tuple(row for one in found for row in one.bad)
+    notes.extend(item.text for one in found for item in one.items if isinstance(item, Remark))
+    if not documents:
+        why = f": {_count(len(bad), 'bad row')}, the first {bad[0]}" if bad else ""
+        other = "name the field that holds the text with --field" if any("field" in row.reason for row in bad) else "give text"
+        raise SightlineError(f"{name} holds no document{why}", f"Check the files, or {other}")
+    if reading.label and all(document.label is None for document in documents):
+        raise SightlineError(f'no document of {name} has the label field "{reading.label}"', "Check --label")
+    parts = _split(found, documents, name)
+    if name == python_docs.NAME:
+        parts = replace(parts, how="by module: all docstrings of a module fall on the same side")
+    nodes = [(one.file, _content(one.documents), one) for one in found]
+    sides = {split: (side, _content(side)) for split, side in zip(SPLITS, (parts.train, parts.dev, parts.test), strict=True)}
+    whole = fingerprint(reading.field, reading.label, reading.documents, *(digest for _, digest in sides.values()))
+    total = sum(byte_count(document.text) for document in documents)
+    lines = [f"{name}  {whole}  {_size(len(documents), total)}", "├── read from"]
+    for index, (file, digest, one) in enumerate(nodes[:SHOWN_FILES]):
+        last = index + 1 == len(nodes)
+        amount = _size(len(one.documents), sum(byte_count(document.text) for document in one.documents))
+        passed = f", {_count(len(one.bad), 'bad row')}" if one.bad else ""
+        lines.append(f"│   {'└──' if last else '├──'} {file}  {digest}  {amount}{passed}")
+    if len(nodes) > SHOWN_FILES:
+        rest = fingerprint(*(digest for _, digest, _ in nodes[SHOWN_FILES:]))
+        lines.append(f"│   └── and {len(nodes) - SHOWN_FILES:,} more files  {rest}")
+    lines.append(f"└── split {parts.how}")
+    for split, (side, digest) in sides.items():
+        branch = "└──" if split == "test" else "├──"
+        lines.append(f"    {branch} {split}  {digest}  {_size(len(side), sum(byte_count(d.text) for d in side))}")
+    return Corpus(name, parts.train, parts.dev, parts.test, bad, whole, "\n".join(lines), parts.how, tuple(notes))
+
+
+def _split(found: Sequence[_Found], documents: tuple[Document, ...], name: str) -> Parts:
+    by_name: dict[Split | None, list[Document]] = {}
+    for one in found:
+        by_name.setdefault(one.split, []).extend(one.documents)
+    train = by_name.get("train") or by_name.get(None) or []
+    dev, test = by_name.get("dev", []), by_name.get("test", [])
+    if train and (dev or test):
+        return completed(train, dev, test, name)
+    return by_content(documents, name)
+
+
+def _content(documents: Iterable[Document]) -> str:
+    """The fingerprint of texts and labels, in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for document in documents:
+        for part in (document.text, document.label or ""):
+            raw = part.encode("utf-8")
+            digest.update(len(raw).to_bytes(8, "little"))
+            digest.update(raw)
+    return digest.hexdigest()
+
+
+def _reason_kind(reason: str) -> str:
+    return re.split(r"[:(\"]", reason)[0].strip()
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _size(count: int, total: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if total >= scale:
+            return f"{_count(count, 'document')}, {total / scale:.3g} {unit}"
+    return f"{_count(count, 'document')}, {_count(total, 'byte')}"

@@ -1,0 +1,64 @@
+"""The order of reading by index arithmetic: step index in, row number out, nothing to remember but the index.
+
+    k -> epoch k // count, place k % count -> a permutation keyed by (seed, epoch) -> row
+
+Every epoch reads every row once, in another order. The permutation is a Feistel network (Luby and Rackoff, 1988) over the next
+power of four, walked until it lands inside (cycle walking; Black and Rogaway, 2002): O(1) in memory and for any k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SightlineError
+from .draws import mixed
+
+ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which ``count`` rows are read, without end, for one seed."""
+
+    count: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SightlineError(f"an order of {self.count} rows has nothing to read", "Give more text")
+
+    def at(self, k: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row numbers and visits (epochs), each of k's shape, for the global indices ``k`` from 0."""
+        k = np.asarray(k, np.int64)
+        epochs, places = k // self.count, k % self.count
+        return self._permuted(places.ravel(), epochs.ravel()).reshape(k.shape), epochs
+
+    def shard(self, k0: int, batch: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
+        """The global indices that process ``rank`` of ``world`` reads of the ``batch`` rows from ``k0`` on.
+
+        Raises
+        ------
+        SightlineError : the batch cannot be shared out evenly.
+        """
+        if batch % world:
+            raise SightlineError(f"a batch of {batch} rows cannot be shared by {world} processes", f"Take a multiple of {world}")
+        each = batch // world
+        return k0 + rank * each + np.arange(each, dtype=np.int64)
+
+    def _permuted(self, places: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
+        half = np.uint64(max(1, -(-(self.count - 1).bit_length() // 2)))
+        low = np.uint64((1 << int(half)) - 1)
+        seed = np.uint64(self.seed & (2**64 - 1))
+        keys = [mixed(mixed(np.full(1, seed ^ np.uint64(r << 32))) ^ epochs.astype(np.uint64)) for r in range(1, ROUNDS + 1)]
+        values = places.astype(np.uint64)
+        walking = np.arange(len(values))
+        while len(walking):
+            left, right = values[walking] >> half, values[walking] & low
+            for key in keys:
+                left, right = right, left ^ (mixed(right ^ key[walking]) & low)
+            values[walking] = (left << half) | right
+            walking = walking[values[walking] >= np.uint64(self.count)]
+        return values.astype(np.int64)

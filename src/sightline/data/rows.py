@@ -1,0 +1,271 @@
+"""Documents to rows: a memory-mapped stream of tokens, cut into rows of one length.
+
+    documents -> <s> ... </s> <s> ... </s> <s> ...      tokens.bin, with the offset where each document begins
+    rows         |---- row 0 ----|---- row 1 ----|      row r = tokens[r T : (r + 1) T]; the last is filled up
+
+A row may hold the end of one document and the beginning of the next; ``documents`` says which token is whose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SightlineError
+from ..files import fingerprint, read_json, whole_folder, write_json
+from ..progress import bar, say
+from .documents import Document, byte_count
+from .tokenizer import Tokenizer
+
+LAYOUT = 1  # of the folder; raise it when it changes
+HEAD, TOKENS, OFFSETS, BYTES, NAMES = "head.json", "tokens.bin", "offsets.npy", "bytes.npy", "documents.jsonl"
+BATCH = 4 << 20  # bytes of text encoded before they are written
+
+
+@dataclass(frozen=True, eq=False)
+class TokenFile:
+    """Tokenized documents on disk.
+
+    tokens [token_count] uint16 or uint32, memory-mapped; document i is ``tokens[offsets[i]:offsets[i + 1]]``, begun by bos and
+    ended by eos. offsets [document_count + 1]; bytes [document_count]: UTF-8 bytes of each text.
+    """
+
+    folder: Path
+    tokens: NDArray[Any]
+    offsets: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    fingerprint: str
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenFile:
+        """Open a folder that ``tokenized`` made.
+
+        Raises
+        ------
+        SightlineError : it is none, or a file in it was cut short.
+        """
+        head = read_json(folder / HEAD)
+        if not isinstance(head, dict) or head.get("layout") != LAYOUT:
+            raise SightlineError(f"{folder} is not a token folder of this version", "Tokenize the corpus again")
+        width = np.dtype(head["dtype"]).itemsize
+        try:
+            size = (folder / TOKENS).stat().st_size
+            offsets = np.load(folder / OFFSETS, allow_pickle=False)
+            lengths = np.load(folder / BYTES, allow_pickle=False)
+            (folder / NAMES).stat()
+        except (OSError, ValueError, EOFError) as error:
+            raise SightlineError(
+                f"{folder} is damaged: a file is missing or cut short ({error})", "Remove it and tokenize again"
+            ) from error
+        whole = len(lengths) == head["documents"] == len(offsets) - 1 and offsets[-1] == head["tokens"]
+        if size != head["tokens"] * width or not whole:
+            raise SightlineError(
+                f"{folder / TOKENS} is cut short: {size:,} bytes of {head['tokens'] * width:,}", "Remove it and tokenize again"
+            )
+        tokens = np.memmap(folder / TOKENS, head["dtype"], "r", shape=(head["tokens"],))
+        return cls(folder, tokens, offsets, lengths, head["fingerprint"])
+
+    @property
+    def token_count(self) -> int:
+        """Tokens, bos and eos included."""
+        return len(self.tokens)
+
+    @property
+    def document_count(self) -> int:
+        """Documents."""
+        return len(self.bytes)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The documents' ids, read when first asked for."""
+        with open(self.folder / NAMES, encoding="utf-8", newline="\n") as handle:
+            return tuple(json.loads(line) for line in handle)
+
+    def document(self, index: int) -> NDArray[np.int32]:
+        """The tokens of one document, bos and eos included."""
+        return np.asarray(self.tokens[self.offsets[index] : self.offsets[index + 1]], np.int32)
+
+    def name(self, index: int) -> str:
+        """The id of one document."""
+        return self.ids[index]
+
+
+def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, folder: Path, title: str = "") -> TokenFile:
+    """Tokenize documents into a folder, or open the folder if it holds exactly them already.
+
+    Raises
+    ------
+    SightlineError : no document, a tokenizer without begin and end, or a folder that holds something else.
+    """
+    folder = Path(folder)
+    if not documents:
+        raise SightlineError("there is no document to tokenize", "Give a corpus with text")
+    bos, eos = tokenizer.need("bos"), tokenizer.need("eos")
+    content = (part for document in documents for part in (document.id, document.text))
+    mark = fingerprint(LAYOUT, tokenizer.fingerprint, *content)
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / HEAD).is_file():
+            raise SightlineError(f"{folder} holds other files than tokens", "Name a new folder")
+        try:
+            kept = TokenFile.open(folder)
+            if kept.fingerprint == mark:
+                return kept
+        except SightlineError as error:  # made from the corpus, so it can be made again
+            say(f"{error} It is made again now.")
+    dtype = np.dtype("<u2" if tokenizer.padded <= 1 << 16 else "<u4")
+    lengths = np.array([byte_count(document.text) for document in documents], np.int64)
+    offsets = np.zeros(len(documents) + 1, np.int64)
+    done = 0
+    with whole_folder(folder) as aside:
+        with open(aside / TOKENS, "wb") as handle, bar(title or "tokenizing", int(lengths.sum()), "bytes") as shown:
+            for batch in _batches(documents):
+                for ids in tokenizer.encode_many([document.text for document in batch]):
+                    handle.write(np.concatenate([[bos], ids, [eos]]).astype(dtype).tobytes())
+                    offsets[done + 1] = offsets[done] + len(ids) + 2
+                    shown.advance(int(lengths[done]))
+                    done += 1
+        np.save(aside / OFFSETS, offsets, allow_pickle=False)
+        np.save(aside / BYTES, lengths, allow_pickle=False)
+        with open(aside / NAMES, "w", encoding="utf-8", newline="\n") as names:
+            names.writelines(json.dumps(document.id) + "\n" for document in documents)
+        head = {"layout": LAYOUT, "dtype": dtype.str, "tokens": int(offsets[-1]), "documents": len(documents)}
+        write_json(aside / HEAD, head | {"fingerprint": mark, "tokenizer": tokenizer.fingerprint})
+    return TokenFile.open(folder)
+
+
+def _batches(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a step reads: B rows of T tokens.
+
+    tokens [B, T] int32 (pad where nothing is); documents [B, T] int32: 0, 1, 2 ... within the row, -1 where nothing is;
+    numbers [B] int64: which row of the corpus; visits [B] int64: how often it was read before (the epoch); word_starts [B, T];
+    origins [B, T] int64: the document's index in its token file, -1 where nothing is; wanted [B, T]: the positions that an
+    evaluation asks for (in training all that hold a token). Draws are keyed by numbers and visits.
+    """
+
+    tokens: NDArray[np.int32]
+    documents: NDArray[np.int32]
+    numbers: NDArray[np.int64]
+    visits: NDArray[np.int64]
+    word_starts: NDArray[np.bool_]
+    origins: NDArray[np.int64]
+    wanted: NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        """B, the rows."""
+        return int(self.tokens.shape[0])
+
+    @property
+    def length(self) -> int:
+        """T, the tokens of a row."""
+        return int(self.tokens.shape[1])
+
+    def take(self, index: slice | NDArray[Any] | Sequence[int]) -> Rows:
+        """Some of the rows."""
+        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @classmethod
+    def of(
+        cls,
+        sequences: Sequence[NDArray[Any] | Sequence[int]],
+        tokenizer: Tokenizer,
+        length: int | None = None,
+        wanted: Sequence[NDArray[Any] | Sequence[bool]] | None = None,
+        numbers: NDArray[Any] | Sequence[int] | None = None,
+    ) -> Rows:
+        """One document a row, filled up at the right to ``length`` (default: the longest).
+
+        The sequences are taken as they are: whoever wants bos and eos puts them. ``wanted`` has a truth per token (default all
+        True); ``numbers`` keys the draws (default 0, 1, 2 ...).
+        """
+        if not sequences:
+            raise SightlineError("there are no sequences to make rows of", "Give at least one")
+        longest = max(len(sequence) for sequence in sequences)
+        width = longest if length is None else length
+        if longest > width:
+            raise SightlineError(f"a text of {longest:,} tokens does not fit a row of {width:,}", "Cut it, or take longer rows")
+        tokens = np.full((len(sequences), width), tokenizer.filler, np.int32)
+        documents = np.full(tokens.shape, -1, np.int32)
+        asked = np.zeros(tokens.shape, bool)
+        for row, sequence in enumerate(sequences):
+            tokens[row, : len(sequence)] = sequence
+            documents[row, : len(sequence)] = 0
+            asked[row, : len(sequence)] = True if wanted is None else wanted[row]
+        order = np.arange(len(sequences), dtype=np.int64)
+        return cls(
+            tokens,
+            documents,
+            order if numbers is None else np.asarray(numbers, np.int64),
+            np.zeros(len(sequences), np.int64),
+            tokenizer.word_starts(tokens, documents),
+            np.where(documents < 0, -1, order[:, None]),
+            asked,
+        )
+
+
+class Packed:
+    """The token stream of a file in rows of ``length`` tokens; ``count`` rows, the last one filled up.
+
+    Raises
+    ------
+    SightlineError : the file has fewer tokens than one row.
+    """
+
+    def __init__(self, file: TokenFile, length: int, tokenizer: Tokenizer) -> None:
+        if length < 2:
+            raise SightlineError(f"rows of {length} tokens cannot ask for anything", "Take a length of 2 or more")
+        if file.token_count < length:
+            raise SightlineError(
+                f"the corpus has {file.token_count:,} tokens, fewer than one row of {length:,}",
+                "Give more text, a smaller --size or a shorter context",
+            )
+        self.file, self.length, self.tokenizer = file, length, tokenizer
+        self.count = -(-file.token_count // length)
+
+    def rows(self, numbers: NDArray[Any], visits: NDArray[Any]) -> Rows:
+        """The rows of these numbers; ``visits`` is carried along for the draws."""
+        numbers, visits = np.asarray(numbers, np.int64), np.asarray(visits, np.int64)
+        if len(numbers) and not (0 <= numbers.min() and numbers.max() < self.count):
+            raise IndexError(f"row {numbers.min()} to {numbers.max()} of {self.count}")
+        total, offsets = self.file.token_count, self.file.offsets
+        starts = numbers * self.length
+        at = starts[:, None] + np.arange(self.length)
+        filled = at < total
+        tokens = self.file.tokens[np.minimum(at, total - 1)].astype(np.int32)
+        tokens[~filled] = self.tokenizer.filler
+        # The documents that begin inside each row, after its first token: mark their places and count them up.
+        first = np.searchsorted(offsets, starts, "right") - 1
+        last = np.searchsorted(offsets, np.minimum(starts + self.length, total) - 1, "right") - 1
+        begun = last - first
+        row = np.repeat(np.arange(len(numbers)), begun)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(begun) - begun, begun) + 1
+        marks = np.zeros(at.shape, np.int32)
+        marks[row, offsets[first[row] + within] - starts[row]] = 1
+        documents = np.cumsum(marks, axis=1, dtype=np.int32)
+        origins = documents + first[:, None]
+        if not filled.all():
+            documents[~filled] = -1
+            origins[~filled] = -1
+        word_starts = self.tokenizer.word_starts(tokens, documents)
+        return Rows(tokens, documents, numbers, visits, word_starts, origins, filled)

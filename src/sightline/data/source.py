@@ -1,0 +1,325 @@
+"""One file to documents: what a row holds, and why a row is no document.
+
+    file -> bytes (plain, .gz, .zst) -> rows (text, JSON lines, Parquet, Arrow) -> Document | BadRow | Remark
+
+Text is never changed: bits per byte count the bytes that the user has. A row that cannot be read is named and passed over.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import zstandard
+
+Cut = Literal["file", "lines", "blank"]
+Format = Literal["text", "rows", "parquet", "arrow", "pairs", "numbers", "unknown"]
+
+PACKED = (".gz", ".zst")
+FORMATS: Mapping[str, Format] = {
+    ".txt": "text",
+    ".md": "text",
+    ".tokens": "text",  # WikiText's own ending
+    ".jsonl": "rows",
+    ".ndjson": "rows",
+    ".json": "rows",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".tsv": "pairs",
+    ".csv": "numbers",
+}
+READABLE = ".txt .md .jsonl .json .parquet .arrow, plain or with .gz or .zst"
+BOM = b"\xef\xbb\xbf"
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with an id. ``label`` is the value of the field that ``--label`` names, or None."""
+
+    id: str
+    text: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that is no document: where it stands (line or row, from 1; None for a whole file) and why."""
+
+    file: str
+    line: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{'' if self.line is None else f':{self.line}'}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something about a file that its reader did and says."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rows become documents: the field that holds the text, the label, the name, and how a text file is cut."""
+
+    field: str = "text"
+    label: str | None = None
+    documents: Cut = "file"
+    name: str | None = None
+
+
+Item = Document | BadRow | Remark
+
+
+def format_of(path: Path | str) -> Format:
+    """What a file's name says that it holds, ``.gz`` and ``.zst`` taken off first."""
+    path = Path(path)
+    if path.suffix.lower() in PACKED:
+        path = path.with_suffix("")
+    return FORMATS.get(path.suffix.lower(), "unknown")
+
+
+class _Unpacked(io.RawIOBase):
+    """A .zst file as a stream of bytes; unlike zstandard's own reader it notices a file that is cut short."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            if self._frame.eof:
+                packed = self._frame.unused_data or self._handle.read(BLOCK)
+                if not packed:
+                    return 0
+                self._frame, self._begun = zstandard.ZstdDecompressor().decompressobj(), False
+            else:
+                packed = self._handle.read(BLOCK)
+                if not packed:
+                    if self._begun:
+                        raise EOFError("it ends in the middle of a frame")
+                    return 0
+            self._begun = True
+            self._ready = self._frame.decompress(packed)
+        taken = self._ready[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._ready = self._ready[len(taken) :]
+        return len(taken)
+
+    def close(self) -> None:
+        self._handle.close()
+        super().close()
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.open(path, "rb")
+    if suffix == ".zst":
+        return io.BufferedReader(_Unpacked(open(path, "rb")), BLOCK)
+    return open(path, "rb")
+
+
+def documents_in(path: Path, shown: str, reading: Reading, kind: Format | None = None) -> Iterator[Item]:
+    """The documents of one file, with its bad rows in between; ``shown`` is the file's name in ids and reports."""
+    try:
+        with opened(path) as handle:
+            yield from documents_from(handle, shown, reading, kind or format_of(path))
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        yield BadRow(shown, None, f"the packed file is damaged or cut short ({error})")
+    except OSError as error:
+        yield BadRow(shown, None, f"it cannot be read ({error.strerror or error})")
+
+
+def documents_from(handle: IO[bytes], shown: str, reading: Reading, kind: Format) -> Iterator[Item]:
+    """The documents of an open stream of bytes."""
+    if kind == "rows":
+        yield from _json_rows(handle, shown, reading)
+    elif kind in ("parquet", "arrow"):
+        yield from _tables(handle, shown, reading, kind == "parquet")
+    else:
+        yield from _texts(handle.read(), shown, reading)
+
+
+def _texts(content: bytes, shown: str, reading: Reading) -> Iterator[Item]:
+    if content.startswith(BOM):
+        content = content[len(BOM) :]
+        yield Remark(f"{shown}: the byte-order mark at its start was taken off")
+    if reading.documents == "file":
+        yield _from_bytes(content, shown, None, shown)
+        return
+    separator = rb"\r?\n" if reading.documents == "lines" else rb"(?:[ \t]*\r?\n){2,}"
+    line, start, blanks = 1, 0, 0
+    for begin, end in [*(match.span() for match in re.finditer(separator, content)), (len(content), len(content))]:
+        raw = content[start:begin]
+        if raw.strip():
+            yield _from_bytes(raw, shown, line, f"{shown}:{line}")
+        elif end > begin:
+            blanks += 1
+        line += content.count(b"\n", start, end)
+        start = end
+    if blanks and reading.documents == "lines":
+        yield Remark(f"{shown}: {blanks:,} blank lines passed over")
+
+
+def _from_bytes(raw: bytes, shown: str, line: int | None, name: str) -> Document | BadRow:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = (line or 1) + raw.count(b"\n", 0, error.start)
+        return BadRow(shown, at, _not_utf8(raw, error))
+    return Document(name, text) if text.strip() else BadRow(shown, line, "empty")
+
+
+def _not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
+    guess = "; it looks like UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    return f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}{guess}"
+
+
+def _json_rows(handle: IO[bytes], shown: str, reading: Reading) -> Iterator[Item]:
+    for line, raw in enumerate(handle, 1):
+        if line == 1 and raw.startswith(BOM):
+            raw = raw[len(BOM) :]
+            yield Remark(f"{shown}: the byte-order mark at its start was taken off")
+        if line == 1 and raw.lstrip().startswith(b"["):
+            yield from _json_list(raw + handle.read(), shown, reading)
+            return
+        if raw.strip():
+            yield _from_json(raw, shown, line, reading)
+
+
+def _from_json(raw: bytes, shown: str, line: int, reading: Reading) -> Document | BadRow:
+    try:
+        value = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return BadRow(shown, line, _not_utf8(raw, error))
+    except json.JSONDecodeError as error:
+        return BadRow(shown, line, f"not JSON: {error.msg} at column {error.colno}")
+    except RecursionError:
+        return BadRow(shown, line, "not JSON that can be read: nested too deeply")
+    if not isinstance(value, dict):
+        return BadRow(shown, line, "not a JSON object")
+    return fields_read(value, shown, line, reading)
+
+
+def _json_list(raw: bytes, shown: str, reading: Reading) -> Iterator[Item]:
+    """A file that is one JSON list of objects; its rows are counted, since their lines are not known."""
+    try:
+        values = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        yield BadRow(shown, raw.count(b"\n", 0, error.start) + 1, _not_utf8(raw, error))
+        return
+    except json.JSONDecodeError as error:
+        yield BadRow(shown, error.lineno, f"not JSON: {error.msg} at column {error.colno}")
+        return
+    except RecursionError:
+        yield BadRow(shown, None, "not JSON that can be read: nested too deeply")
+        return
+    yield Remark(f"{shown}: one JSON list; its objects are numbered from 1")
+    for number, value in enumerate(values, 1):
+        if isinstance(value, dict):
+            yield fields_read(value, shown, number, reading)
+        else:
+            yield BadRow(shown, number, "not a JSON object")
+
+
+def fields_read(fields: Mapping[str, Any], shown: str, line: int, reading: Reading) -> Document | BadRow:
+    """A row of named values as a document, or why it is none; ``line`` counts from 1."""
+    if reading.field not in fields:
+        there = ", ".join(list(fields)[:8]) or "none"
+        return BadRow(shown, line, f'no field "{reading.field}" (fields: {there})')
+    text = fields[reading.field]
+    if not isinstance(text, str):
+        return BadRow(shown, line, f'the field "{reading.field}" holds {_type(text)}, not text')
+    if not text.strip():
+        return BadRow(shown, line, "empty")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can spell half a character: "\ud83d"
+        return BadRow(shown, line, f"not UTF-8: half a character at position {error.start:,}")
+    name = fields.get(reading.name) if reading.name else None
+    return Document(str(name) if name else f"{shown}:{line}", text, _label(fields, reading))
+
+
+def _label(fields: Mapping[str, Any], reading: Reading) -> str | None:
+    value = fields.get(reading.label) if reading.label else None
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _type(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    return {list: "a list", dict: "an object", bytes: "bytes"}.get(type(value), type(value).__name__)
+
+
+def _tables(handle: IO[bytes], shown: str, reading: Reading, parquet: bool) -> Iterator[Item]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # A packed table must be held whole: both formats read from their end.
+        source = handle if isinstance(handle, io.BufferedReader) and handle.seekable() else pa.BufferReader(handle.read())
+        batches = pq.ParquetFile(source).iter_batches(batch_size=1024) if parquet else _arrow_batches(source)
+        row = 0
+        for batch in batches:
+            wanted = {reading.field, reading.label, reading.name} & set(batch.schema.names)
+            for fields in _records(batch.select(sorted(wanted)), batch.schema.names, reading.field):
+                row += 1
+                if isinstance(fields, str):
+                    yield BadRow(shown, row, fields)
+                else:
+                    yield fields_read(fields, shown, row, reading)
+    except pa.ArrowException as error:
+        first = str(error).splitlines()[0][:120]
+        yield BadRow(shown, None, f"not a whole {'Parquet' if parquet else 'Arrow'} file ({first})")
+
+
+def _arrow_batches(source: Any) -> Iterator[Any]:
+    """Arrow's two layouts, told apart by their first bytes: the file (``ARROW1``) and the stream."""
+    import pyarrow as pa
+
+    magic = source.read(6)
+    source.seek(0)
+    if magic == b"ARROW1":
+        table = pa.ipc.open_file(source)
+        yield from (table.get_batch(index) for index in range(table.num_record_batches))
+    else:
+        yield from pa.ipc.open_stream(source)
+
+
+def _records(batch: Any, names: list[str], field: str) -> Iterator[dict[str, Any] | str]:
+    """Each row of a batch, or the reason why its text cannot be read."""
+    if field not in batch.schema.names:
+        missing = f'no field "{field}" (fields: {", ".join(names[:8]) or "none"})'
+        yield from (missing for _ in range(batch.num_rows))
+        return
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # one bad value spoils the whole batch: look at each
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield f"not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start:,}"

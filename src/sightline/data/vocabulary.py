@@ -1,0 +1,64 @@
+"""What a family must know of a tokenizer: how many ids there are, and which of them are marks rather than text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SightlineError
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Ids of a tokenizer.
+
+    Parameters
+    ----------
+    size : ids known to the tokenizer.
+    padded : rows of the embedding table (``size`` rounded up).
+    pad, bos, eos, mask, cls, sep : ids of the marks; -1 where the tokenizer has none.
+    modes : ids that name a mode of a mixture.
+    specials : every id that is a mark, ascending.
+    """
+
+    size: int
+    padded: int
+    pad: int = -1
+    bos: int = -1
+    eos: int = -1
+    mask: int = -1
+    cls: int = -1
+    sep: int = -1
+    modes: tuple[int, ...] = ()
+    specials: tuple[int, ...] = ()
+
+    def need(self, mark: str) -> int:
+        """The id of a mark, or an error that says what to do where the tokenizer lacks it."""
+        token = int(getattr(self, mark))
+        if token < 0:
+            raise SightlineError(
+                f"the tokenizer has no {mark} token, which this family needs",
+                "Train one (leave --tokenizer away) or add the token to its tokenizer.json",
+            )
+        return token
+
+    @cached_property
+    def ordinary(self) -> NDArray[np.int64]:
+        """Ids that stand for text, ascending."""
+        return np.setdiff1d(np.arange(self.size), np.asarray(self.specials, dtype=np.int64))
+
+    @cached_property
+    def is_special(self) -> NDArray[np.bool_]:
+        """For each of the ``padded`` ids, whether it is a mark or padding of the table."""
+        special = np.ones(self.padded, dtype=np.bool_)
+        special[self.ordinary] = False
+        return special
+
+    @cached_property
+    def unpredictable(self) -> NDArray[np.int64]:
+        """Ids that are never predicted: the padding mark and the padding of the table."""
+        tail = np.arange(self.size, self.padded)
+        return np.concatenate([tail, [self.pad]]) if self.pad >= 0 else tail

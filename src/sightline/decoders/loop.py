@@ -1,0 +1,194 @@
+"""The one loop that writes: ask for open places, accept some of the answers, and again until nothing is open.
+
+    canvas --fill--> view --logits--> answers --policy--> canvas      finished lines leave; the others go on together
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import SightlineError
+from ..sight import NOTHING, View
+from ..sight.rule import FIELDS
+from .canvas import Canvas
+from .draft import Asked, Draft, Floats, Ints, Written
+from .policy import Policy
+from .sampling import GREEDY, Sampling
+
+
+class Kept(Protocol):
+    """A cache as the loop needs it: what a model made of slots whose state no longer changes."""
+
+    def cut(self, count: int) -> None:
+        """Forget every slot after the first ``count``."""
+
+    def lines(self, index: Tensor) -> None:
+        """Keep, repeat or reorder lines."""
+
+
+K = TypeVar("K", bound=Kept)
+Logits = Callable[[View, NDArray[Any], K | None], Tensor]
+
+
+class _Questions(Generic[K]):
+    """Puts views to a model; with a cache only those slots that are new since the last time.
+
+    New is every column of slots from the first that differs, in any line, from what was fed. A line that moves (the
+    longest of a padded batch left) is thus fed anew: the cache is never wrong, at worst useless for one round.
+    """
+
+    def __init__(self, logits: Logits[K], cache: K | None) -> None:
+        self.logits = logits
+        self.cache = cache
+        self.fed: Ints | None = None
+
+    def put(self, view: View, tokens: NDArray[Any]) -> tuple[View, Tensor]:
+        """The view that was fed, and its answers [lines, most_asks, vocabulary]."""
+        if self.cache is None:
+            return view, self.logits(view, tokens, None)
+        fields = [getattr(view.slots, name)[..., None] for name in FIELDS]
+        positions = view.slots.positions.reshape(*view.shows.shape, -1)
+        slots = np.concatenate([*fields, positions, view.shown(tokens)[..., None]], axis=-1)
+        start = 0
+        if self.fed is not None:
+            both = min(self.fed.shape[1], slots.shape[1])
+            same = (self.fed[:, :both] == slots[:, :both]).all(axis=(0, 2))
+            first_asked = int((view.asks != NOTHING).any(0).argmax())
+            start = min(both if same.all() else int(same.argmin()), first_asked)
+        self.cache.cut(start)
+        self.fed = slots
+        view = view.tail(start)
+        return view, self.logits(view, tokens, self.cache)
+
+    def take(self, lines: Ints) -> None:
+        """Go on with these lines."""
+        if self.cache is None or self.fed is None or np.array_equal(lines, np.arange(len(self.fed))):
+            return
+        self.cache.lines(torch.from_numpy(lines))
+        self.fed = self.fed[lines]
+
+
+@torch.no_grad()
+def write(
+    fill: Callable[[Canvas], View],
+    logits: Logits[K],
+    canvas: Canvas,
+    policy: Policy,
+    sampling: Sampling = GREEDY,
+    *,
+    stops: Sequence[int] = (),
+    forbidden: Sequence[int] | NDArray[Any] = (),
+    min_length: int = 0,
+    make_cache: Callable[[], K] | None = None,
+    generator: torch.Generator | None = None,
+    on_round: Callable[[Draft, int], None] | None = None,
+) -> Written:
+    """Write every open place of a canvas.
+
+    Parameters
+    ----------
+    fill : the view that asks for open places of a canvas.
+    logits : answers [lines, most_asks, vocabulary] to a view over tokens [lines, places], with a cache or None.
+    canvas : what is given and what is open; the longest text is as long as the open places allow.
+    policy : what to accept in each round.
+    sampling : how a token is drawn.
+    stops : ids that end their line when written; what is still open there falls outside the text.
+    forbidden : ids never written, unless they are stops.
+    min_length : tokens a line must have written before it may stop.
+    make_cache : an empty cache; None where states change while a text is written.
+    generator : the randomness of the draws; its device is where they are made.
+    on_round : called with the draft and the number of each round.
+
+    Raises
+    ------
+    SightlineError : the view asks nothing about a line with open places, or every id is forbidden.
+    """
+    stop_ids = np.asarray(stops, dtype=np.int64)
+    barred = np.setdiff1d(np.asarray(forbidden, dtype=np.int64), stop_ids)
+    questions = _Questions(logits, make_cache() if make_cache is not None else None)
+    finished: list[list[Draft]] = [[] for _ in range(canvas.lines)]
+    draft = _leave(Draft.of(canvas), finished, questions, None)
+    number = 0
+    while draft.canvas.lines:
+        number += 1
+        view, said = questions.put(fill(draft.canvas), draft.canvas.tokens)
+        asked = _asked(view, said, draft, stop_ids, barred, min_length)
+        move = policy.move(draft, asked, sampling, generator, number)
+        draft = draft.after(move, stop_ids, number)
+        again = policy.again(draft, number)
+        if again is not None:
+            draft = replace(draft, canvas=draft.canvas.reopened(again))
+        if on_round is not None:
+            on_round(draft, number)
+        draft = _leave(draft, finished, questions, move.parents)
+    return _written(finished, policy, number)
+
+
+def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, min_length: int) -> Asked:
+    """The answers place by place, with what may not be written barred."""
+    index, real = view.asked_slots
+    line, column = np.nonzero(real)
+    missing = np.setdiff1d(np.arange(draft.canvas.lines), line)
+    if len(missing):
+        raise SightlineError(
+            f"nothing is asked about line {int(draft.owners[missing[0]])}, which has open places",
+            "Give each text at least the mark it starts from",
+        )
+    place = np.take_along_axis(view.asks, index, axis=1)[line, column]
+    flat = said[torch.from_numpy(line).to(said.device), torch.from_numpy(column).to(said.device)]
+    allowed = flat.clone()
+    allowed[:, torch.from_numpy(barred).to(said.device)] = -torch.inf
+    written = (draft.writable & ~draft.canvas.open).sum(1)
+    early = np.flatnonzero(written[line] < min_length)
+    if len(early) and len(stops):
+        rows, columns = np.ix_(early, stops)
+        allowed[torch.from_numpy(rows).to(said.device), torch.from_numpy(columns).to(said.device)] = -torch.inf
+    if bool((allowed.amax(1) == -torch.inf).any()):
+        raise SightlineError("every token is forbidden at some place", "Forbid fewer")
+    return Asked(line, place, flat, allowed)
+
+
+def _leave(draft: Draft, finished: list[list[Draft]], questions: _Questions[K], parents: Ints | None) -> Draft:
+    """Finished lines put aside; the others go on together."""
+    done = draft.canvas.done
+    for line in np.flatnonzero(done):
+        finished[int(draft.owners[line])].append(draft.take(slice(line, line + 1)))
+    stay = np.flatnonzero(~done)
+    if parents is not None and len(stay):
+        questions.take(parents[stay])
+    draft = draft.take(stay)
+    return replace(draft, ended=np.array([len(finished[owner]) for owner in draft.owners], dtype=np.int64))
+
+
+def _written(finished: list[list[Draft]], policy: Policy, rounds: int) -> Written:
+    """The best lines of each owner, the best first."""
+
+    def worth(draft: Draft) -> float:
+        return policy.worth(float(draft.logprobs.sum()), int(draft.writable.sum()))
+
+    kept = [draft for drafts in finished for draft in sorted(drafts, key=worth, reverse=True)[: policy.keep]]
+
+    def joined(arrays: list[Any]) -> Any:
+        return np.concatenate(arrays)
+
+    logprobs: Floats = joined([draft.logprobs for draft in kept])
+    return Written(
+        canvas=Canvas(
+            joined([draft.canvas.tokens for draft in kept]),
+            joined([draft.canvas.open for draft in kept]),
+            joined([draft.canvas.given for draft in kept]),
+            joined([draft.canvas.inside for draft in kept]),
+        ),
+        owners=joined([draft.owners for draft in kept]),
+        logprobs=logprobs,
+        film=joined([draft.film for draft in kept]),
+        worth=np.array([worth(draft) for draft in kept]),
+        rounds=rounds,
+    )

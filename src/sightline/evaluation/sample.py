@@ -1,0 +1,216 @@
+"""The documents that every family of a comparison is asked about: drawn once, by seed, sized by time.
+
+    test documents --drawn by seed--> pieces --each asked whole--> nats and bytes of each piece
+                                      a piece is a document, or a block of 1,000 bytes where documents are few
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Document, Tokenizer
+from ..errors import SightlineError
+from ..progress import say
+
+FEW = 30  # fewer documents than this say too little about their spread
+BLOCK = 1000  # bytes
+MOST_BYTES = 1_000_000  # beyond this the interval is narrower than anyone needs
+PILOT_BYTES = 4000
+THIN = 1 / 16  # the share that the second pilot asks
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that are scored together.
+
+    Parameters
+    ----------
+    document : index in the sample's ``tokens``. first, last : its tokens are [first, last) of the document.
+    bytes : UTF-8 bytes that these tokens stand for.
+    """
+
+    document: int
+    first: int
+    last: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is asked.
+
+    Parameters
+    ----------
+    tokens : of each document, with the marks that begin and end it.
+    weights : the bytes of each of these tokens (0 for marks), as ``tokens``.
+    pieces : what is scored, and what the bootstrap draws.
+    blocks : whether the pieces are blocks of documents rather than documents.
+    share : of a piece's tokens that a family asks which needs a pass for each (pseudo-likelihood); others ask all.
+    seed : of the draw, and of which tokens are the share.
+    note : how the sample came about, for the table.
+    """
+
+    tokens: tuple[NDArray[np.int32], ...]
+    weights: tuple[NDArray[np.int64], ...]
+    pieces: tuple[Piece, ...]
+    blocks: bool
+    share: float
+    seed: int
+    note: str
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all pieces."""
+        return sum(piece.bytes for piece in self.pieces)
+
+    @property
+    def documents(self) -> int:
+        """How many documents the pieces come from."""
+        return len({piece.document for piece in self.pieces})
+
+
+def evaluation_sample(
+    documents: Sequence[Document],
+    tokenizer: Tokenizer,
+    *,
+    seed: int = 0,
+    seconds: float | None = None,
+    cost: Callable[[Sample], float] | None = None,
+    most_bytes: int = MOST_BYTES,
+) -> Sample:
+    """Draw the pieces for a comparison.
+
+    Parameters
+    ----------
+    documents : of the test side.
+    seconds, cost : the time that scoring may take, and how long the costliest family takes for a sample (two small
+        pilots are timed with it). Without them all is taken, up to ``most_bytes``.
+
+    Raises
+    ------
+    SightlineError : there is nothing to score.
+    """
+    everything = _all_of(documents, tokenizer, seed)
+    if not everything.pieces:
+        raise SightlineError("the test side holds no text", "Give a corpus with more documents, or a file named test")
+    allowed, share = float(most_bytes), 1.0
+    if seconds is not None and cost is not None:
+        allowed, share = _affordable(everything, seconds, cost, min(most_bytes, everything.bytes))
+    drawn = _drawn(everything, allowed)
+    if not everything.blocks and tokenizer.lossless and len(drawn) < min(FEW, len(everything.pieces)):
+        everything = _in_blocks(everything)  # a few long documents would fill the time: blocks of many say more
+        drawn = _drawn(everything, allowed)
+    note = _note(drawn, everything.blocks, len(documents), share)
+    return _compact(replace(everything, pieces=tuple(drawn), share=share, note=note))
+
+
+def _all_of(documents: Sequence[Document], tokenizer: Tokenizer, seed: int) -> Sample:
+    """Every document as one piece, or cut in blocks where there are few of them; in drawn order."""
+    kept = [document for document in documents if document.text]
+    order = np.random.default_rng((seed, 1)).permutation(len(kept))
+    chosen = [kept[at] for at in order]
+    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
+    tokens, weights, pieces = [], [], []
+    for number, ids in enumerate(tokenizer.encode_many([document.text for document in chosen], "tokenizing the test side")):
+        marked = with_marks(ids, tokenizer)
+        tokens.append(marked)
+        weights.append(lengths[marked])
+        size = int(weights[-1].sum()) if tokenizer.lossless else len(chosen[number].text.encode("utf-8"))
+        pieces.append(Piece(number, 0, len(marked), size))
+    whole = Sample(tuple(tokens), tuple(weights), tuple(pieces), False, 1.0, seed, "")
+    return _in_blocks(whole) if len(kept) < FEW and tokenizer.lossless else whole
+
+
+def with_marks(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:
+    """A document's ids between the marks that begin and end it, where the tokenizer has them."""
+    marks = tokenizer.vocabulary
+    begin, end = [mark for mark in (marks.bos,) if mark >= 0], [mark for mark in (marks.eos,) if mark >= 0]
+    return np.concatenate([np.array(begin, np.int32), ids, np.array(end, np.int32)])
+
+
+def _in_blocks(whole: Sample) -> Sample:
+    """Each document cut into runs of tokens of about ``BLOCK`` bytes, in drawn order.
+
+    A block begins at the first token that starts at or behind a multiple of ``BLOCK`` bytes, and holds whole
+    characters where the tokens do. What stands before it is still seen when it is scored.
+    """
+    pieces = []
+    for number, weights in enumerate(whole.weights):
+        ends = np.cumsum(weights)
+        starts = ends - weights
+        block = starts // BLOCK
+        edges = np.flatnonzero(np.diff(block)) + 1
+        cuts = [0, *edges.tolist(), len(weights)]
+        if len(cuts) > 2 and ends[-1] - starts[cuts[-2]] < BLOCK // 2:
+            del cuts[-2]  # a short tail joins the block before it
+        for first, last in zip(cuts, cuts[1:], strict=False):
+            pieces.append(Piece(number, first, last, int(weights[first:last].sum())))
+    order = np.random.default_rng((whole.seed, 2)).permutation(len(pieces))
+    return replace(whole, pieces=tuple(pieces[at] for at in order), blocks=True)
+
+
+def _drawn(sample: Sample, allowed: float) -> list[Piece]:
+    """Pieces from the front up to ``allowed`` bytes; a piece too long is passed over; never none."""
+    drawn: list[Piece] = []
+    left = allowed
+    for piece in sample.pieces:
+        if piece.bytes <= left:
+            drawn.append(piece)
+            left -= piece.bytes
+    return drawn or [min(sample.pieces, key=lambda piece: piece.bytes)]
+
+
+def _affordable(
+    sample: Sample, seconds: float, cost: Callable[[Sample], float], most: float
+) -> tuple[float, float]:
+    """Bytes and share that the time buys, from two pilots: one asks everything, one a share.
+
+    Half of the time goes to the part that every byte costs, so that there are many documents; the rest buys the share.
+    """
+    source = sample if sample.blocks else _in_blocks(sample)
+    pilot = replace(source, pieces=tuple(_drawn(source, PILOT_BYTES)))
+    cost(pilot)  # the first pass warms up caches and allocators
+    whole = cost(pilot) / pilot.bytes
+    if whole * most <= seconds:
+        return most, 1.0
+    thin = min(cost(replace(pilot, share=THIN)) / pilot.bytes, whole)
+    asking = max(0.0, (whole - thin) / (1 - THIN))  # seconds a byte costs by being asked one token at a time
+    plain = max(thin - asking * THIN, 1e-9)
+    if asking < 0.25 * whole:  # no family here asks one token at a time
+        return min(most, seconds / whole), 1.0
+    allowed = min(most, 0.5 * seconds / plain)
+    share = min(1.0, (seconds / allowed - plain) / asking)
+    if share * allowed < PILOT_BYTES / 4:
+        say("scoring is slow at this budget: the evaluation sample is small, and the intervals are wide")
+    return allowed, max(share, 1e-4)
+
+
+def _note(pieces: list[Piece], blocks: bool, documents: int, share: float) -> str:
+    total = sum(piece.bytes for piece in pieces)
+    what = f"{len(pieces):,} of {documents:,} test documents, {total:,} bytes, drawn by seed"
+    if blocks:
+        came_from = len({piece.document for piece in pieces})
+        what = (
+            f"{len(pieces):,} blocks of about {BLOCK:,} bytes from {came_from:,} of {documents:,} test documents, {total:,} "
+            f"bytes, drawn by seed; the interval draws blocks, since documents are too few"
+        )
+    if share < 1:
+        what += f"; families that need a pass per token are asked {share:.1%} of the tokens, drawn by seed"
+    return what
+
+
+def _compact(sample: Sample) -> Sample:
+    """The sample without documents that no piece needs; pieces by document, then place."""
+    used = sorted({piece.document for piece in sample.pieces})
+    number = {document: at for at, document in enumerate(used)}
+    pieces = sorted(sample.pieces, key=lambda piece: (piece.document, piece.first))
+    return replace(
+        sample,
+        tokens=tuple(sample.tokens[at] for at in used),
+        weights=tuple(sample.weights[at] for at in used),
+        pieces=tuple(replace(piece, document=number[piece.document]) for piece in pieces),
+    )

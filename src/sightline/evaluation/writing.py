@@ -1,0 +1,149 @@
+"""Writing: the same held-out passages and length for all families; what each is given stands in a column.
+
+    left  [ to be written ]  right
+    ----> causal, prefix           a continuation, given the left
+          backward <--------       a beginning, given the right
+    ----> masked <----------       a blank, given both; families of one side draw candidates and keep the one under
+                                   which the rest of the passage is likeliest
+
+chrF: Popovic (2015), by sacrebleu; distinct-2: Li et al. (2016); repetition: Welleck et al. (2020), seq-rep-4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics.chrf import CHRF
+
+from ..decoders.sampling import Sampling
+from ..objectives.model import Model
+from ..objectives.writing import Text, fill, generate
+from ..progress import bar
+from .passage import Passage
+from .score import Measured
+
+SAMPLED = Sampling(temperature=0.8, top_p=0.95)
+WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]")  # a Han character is a word
+AT_ONCE = 16
+NAMES = ("chrf", "distinct_2", "repetition")
+
+
+@dataclass(frozen=True)
+class Written:
+    """One passage as a family wrote it.
+
+    Parameters
+    ----------
+    kind : continuation, beginning or blank. given : the text it was given, ``[...]`` where it wrote.
+    side : left, right or both. how : by which decoder.
+    """
+
+    kind: str
+    given: str
+    side: str
+    written: str
+    truth: str
+    how: str
+
+    def record(self) -> dict[str, Any]:
+        """The sample as plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Scores per passage, and the texts."""
+
+    measured: tuple[Measured, ...]
+    samples: tuple[Written, ...]
+
+
+def writing(model: Model, passages: Sequence[Passage], *, sampling: Sampling = SAMPLED, seed: int = 0) -> Writing:
+    """Let a family continue (or lead up to) each passage, and fill the blank in each; score both against what stood there."""
+    if not passages:
+        why = "the test documents are shorter than a passage"
+        names = [*NAMES, "infill_chrf"]
+        return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in names), ())
+    from_right = model.objective.writes_from == "right"
+    prompts = [passage.right if from_right else passage.left for passage in passages]
+    blanks = [f"{passage.left}___:{passage.tokens}{passage.right}" for passage in passages]
+    drafts: list[Text] = []
+    fills: list[Text] = []
+    length = passages[0].tokens
+    with bar(f"writing with {model.objective.family}", 2 * len(passages), "passages") as shown:
+        for start in range(0, len(passages), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            drafts += generate(model, prompts[part], length=length, sampling=sampling, seed=seed + start)
+            shown.advance(len(prompts[part]))
+            fills += fill(model, blanks[part], sampling=sampling, seed=seed + start)
+            shown.advance(len(prompts[part]))
+    written = [_draft(passage, text, from_right) for passage, text in zip(passages, drafts, strict=True)]
+    filled = [_blank(passage, text) for passage, text in zip(passages, fills, strict=True)]
+    measured = (*texts_scored(written), *texts_scored(filled, "infill_")[:1])
+    both = (*filled, *written) if model.objective.writes_from == "both" else (*written, *filled)
+    return Writing(measured, both)
+
+
+def copied(passages: Sequence[Passage], copies: Sequence[str]) -> tuple[Measured, ...]:
+    """The floor: random stretches of the training text in place of what a family would write."""
+    if not passages:
+        return ()
+    texts = [
+        Written("continuation", passage.left, "nothing", copy, passage.truth, "a random stretch of the training text")
+        for passage, copy in zip(passages, copies, strict=True)
+    ]
+    return (*texts_scored(texts), *texts_scored(texts, "infill_")[:1])
+
+
+def texts_scored(texts: Sequence[Written], prefix: str = "") -> tuple[Measured, ...]:
+    """chrF (0 to 100, mean over passages), distinct-2 over all passages, and repetition within them.
+
+    distinct-2 is the share of different pairs of words among all pairs: each pair counts as one over how often it occurs,
+    so that the share is a ratio of sums over passages.
+    """
+    chrf = CHRF()
+    ones = np.ones(len(texts))
+    likeness = np.array([chrf.sentence_score(text.written, [text.truth]).score for text in texts])
+    words = [WORDS.findall(text.written) for text in texts]
+    pairs = [list(zip(one, one[1:], strict=False)) for one in words]
+    often = Counter(pair for one in pairs for pair in one)
+    distinct = np.array([sum(1 / often[pair] for pair in one) for one in pairs])
+    fours = [list(zip(one, one[1:], one[2:], one[3:], strict=False)) for one in words]
+    again = np.array([float(len(one) - len(set(one))) for one in fours])
+    sides = sorted({text.side for text in texts})
+    column, note = " and ".join(sides), texts[0].how
+    return (
+        _measured(f"{prefix}chrf", likeness, ones, column, note),
+        _measured(f"{prefix}distinct_2", distinct, np.array([float(len(one)) for one in pairs]), column, note),
+        _measured(f"{prefix}repetition", again, np.array([float(len(one)) for one in fours]), column, note),
+    )
+
+
+def _measured(name: str, top: Any, bottom: Any, column: str, note: str) -> Measured:
+    if not bottom.sum() > 0:
+        return Measured.none(name, _unit(name), "task", column, "too few words were written")
+    rule = f"given the {column}" if column in ("left", "right") else f"given {column}"
+    return Measured(name, _unit(name), "task", column, top, bottom, rule, note)
+
+
+def _unit(name: str) -> str:
+    return "chrF" if name.endswith("chrf") else "share of word pairs" if name.endswith("2") else "share of word 4-grams"
+
+
+def _draft(passage: Passage, text: Text, from_right: bool) -> Written:
+    if from_right:
+        written = text.text.removesuffix(passage.right)
+        return Written("beginning", f"[...]{passage.right}", text.given, written, passage.truth, text.how)
+    written = text.text.removeprefix(passage.left)
+    return Written("continuation", f"{passage.left}[...]", text.given, written, passage.truth, text.how)
+
+
+def _blank(passage: Passage, text: Text) -> Written:
+    written = text.text.removeprefix(passage.left).removesuffix(passage.right)
+    return Written("blank", f"{passage.left}[...]{passage.right}", text.given, written, passage.truth, text.how)
+

@@ -1,0 +1,10 @@
+"""Model folders, ours and other people's: weight maps and conversions between layouts, and nothing else.
+
+Only this room reads and writes model folders. Weights are safetensors; nothing here unpickles or runs code it finds.
+"""
+
+from .architectures import ARCHITECTURES
+from .folder import load, located, save
+from .form import Form
+
+__all__ = ["ARCHITECTURES", "Form", "load", "located", "save"]

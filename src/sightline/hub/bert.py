@@ -1,0 +1,103 @@
+"""BERT with its masked-token head (Devlin et al., 2019), as transformers lays it out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data.vocabulary import Vocabulary
+from ..objectives.masked import Masked
+from ..stacks.transformer import Shape
+from .form import Architecture, Form, Link, Settings, activation_name
+
+
+def _form(settings: Settings) -> Form:
+    settings.insist("is_decoder", False)
+    settings.insist("add_cross_attention", False)
+    settings.insist("position_embedding_type", "absolute")
+    activation, eps = settings.activation("hidden_act", "gelu"), settings.number("layer_norm_eps", 1e-12)
+    return Form(
+        Shape(
+            layers=settings.whole("num_hidden_layers", 12),
+            width=settings.whole("hidden_size", 768),
+            heads=settings.whole("num_attention_heads", 12),
+            vocabulary=settings.whole("vocab_size", 30522),
+            context=settings.whole("max_position_embeddings", 512),
+            hidden=settings.whole("intermediate_size", 3072),
+            norm_gain=True,
+            norm_bias=True,
+            norm_eps=eps,
+            norm_place="post",
+            qk_norm=False,
+            embedding_norm=True,
+            final_norm=False,
+            positions="learned",
+            activation=activation,
+            attention_bias=True,
+            output_bias=True,
+            feed_bias=True,
+            segments=settings.whole("type_vocab_size", 2),
+            dropout=settings.number("hidden_dropout_prob", 0.1),
+        ),
+        tied=settings.flag("tie_word_embeddings", True),
+        head_bias=True,
+        transform=(activation, "layer", eps),
+    )
+
+
+def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
+    shape = form.shape
+    return {
+        "attention_probs_dropout_prob": shape.dropout,
+        "hidden_act": activation_name(shape.activation),
+        "hidden_dropout_prob": shape.dropout,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.feed,
+        "is_decoder": False,
+        "layer_norm_eps": shape.norm_eps,
+        "max_position_embeddings": shape.context,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "tie_word_embeddings": form.tied,
+        "type_vocab_size": max(1, shape.segments),
+    }
+
+
+def _links(form: Form) -> list[Link]:
+    shape = form.shape
+    rows = (shape.width,) * 3
+    tables = {"embedding": "word", "places.0": "position", "segments": "token_type"}
+    links = [
+        Link(f"stack.{ours}.weight", (f"bert.embeddings.{theirs}_embeddings.weight",)) for ours, theirs in tables.items()
+    ]
+    parts = {
+        "attention.out": "attention.output.dense",
+        "norm_attention": "attention.output.LayerNorm",
+        "feed.up": "intermediate.dense",
+        "feed.down": "output.dense",
+        "norm_feed": "output.LayerNorm",
+    }
+    for kind in ("weight", "bias"):
+        links.append(Link(f"stack.norm_embedding.{kind}", (f"bert.embeddings.LayerNorm.{kind}",)))
+        for layer in range(shape.layers):
+            here, there = f"stack.layers.{layer}", f"bert.encoder.layer.{layer}"
+            joined = tuple(f"{there}.attention.self.{part}.{kind}" for part in ("query", "key", "value"))
+            links.append(Link(f"{here}.attention.qkv.{kind}", joined, rows))
+            links += [Link(f"{here}.{ours}.{kind}", (f"{there}.{theirs}.{kind}",)) for ours, theirs in parts.items()]
+        links.append(Link(f"head.dense.{kind}", (f"cls.predictions.transform.dense.{kind}",)))
+        links.append(Link(f"head.norm.{kind}", (f"cls.predictions.transform.LayerNorm.{kind}",)))
+    links.append(Link("head.bias", ("cls.predictions.bias",)))
+    return links if form.tied else [*links, Link("head.weight", ("cls.predictions.decoder.weight",))]
+
+
+BERT = Architecture(
+    name="bert",
+    class_name="BertForMaskedLM",
+    family=Masked,
+    form=_form,
+    settings=_settings,
+    links=_links,
+    prefix="bert.",
+    renamed=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
+    # The bias of the table is stored twice by some; pooling and the next-sentence answer take no part.
+    unused=r"bert\.(pooler\..*|embeddings\.position_ids)$|cls\.(seq_relationship\..*|predictions\.decoder\.bias)$",
+)

@@ -1,0 +1,206 @@
+"""What a model is made of, beside its weights; and how an architecture of other people's names the same parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..data.vocabulary import Vocabulary
+from ..errors import SightlineError
+from ..objectives.base import Objective
+from ..stacks.head import Head
+from ..stacks.parts import Activation, Norm
+from ..stacks.transformer import Shape, Transformer
+
+# Our activations by transformers' names; the first name of each is the one we write.
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A transformer and its head, without weights.
+
+    Parameters
+    ----------
+    shape : of the stack.
+    tied : the head shares the embedding table.
+    head_bias : a bias for each id.
+    transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None.
+    """
+
+    shape: Shape
+    tied: bool = False
+    head_bias: bool = False
+    transform: tuple[Activation, Norm, float] | None = None
+
+    @classmethod
+    def of(cls, stack: Transformer, head: Head) -> Form:
+        """The form of a stack and its head."""
+        transform: tuple[Activation, Norm, float] | None = None
+        if head.activation is not None and head.norm is not None:
+            kind: Norm = "rms" if "RMS" in type(head.norm).__name__ else "layer"
+            transform = (head.activation, kind, float(getattr(head.norm, "eps")))  # noqa: B009 - both norms have it
+        return cls(stack.shape, head.weight is stack.embedding.weight, head.bias is not None, transform)
+
+    @property
+    def plain(self) -> Form:
+        """The same form with every default written out and without settings that have no effect.
+
+        Two forms that compute the same have equal plain forms.
+        """
+        shape, fresh = self.shape, {field.name: field.default for field in fields(Shape)}
+        idle = []
+        if shape.positions != "rope":
+            idle.append("rope_base")
+        if shape.positions != "learned":
+            idle.append("position_tables")
+        if shape.positions != "relative":
+            idle += ["relative_buckets", "relative_furthest", "relative_both_ways"]
+        if shape.norm == "rms":
+            idle.append("norm_bias")  # RMSNorm has none
+        if not any(reach is not None for reach in shape.windows):
+            idle.append("windows")
+        written: dict[str, Any] = {name: fresh[name] for name in idle}
+        return replace(
+            self,
+            shape=replace(
+                shape,
+                kv_heads=shape.shared_heads,
+                head_width=shape.of_head,
+                hidden=shape.feed,
+                scale=shape.attention_scale,
+                **written,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Link:
+    """One of our tensors and where another layout keeps it.
+
+    Parameters
+    ----------
+    ours : name in ``Model.state_dict()``.
+    theirs : names whose tensors, joined along the first axis, are ours.
+    sizes : rows of each of them, where there are several.
+    turned : theirs is stored inputs first (GPT-2's Conv1D), ours outputs first.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+    turned: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A ``config.json``, read with errors that name the setting."""
+
+    values: Mapping[str, Any]
+    file: str
+
+    def _wrong(self, name: str, value: object, wanted: str) -> SightlineError:
+        return SightlineError(f"{self.file} says {name} = {value!r}, where {wanted} is needed", "Correct it or copy it again")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value as it stands; ``default`` where it is missing or null."""
+        value = self.values.get(name)
+        return default if value is None else value
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number above zero."""
+        value = self.get(name, default)
+        if value is None:
+            raise SightlineError(f"{self.file} does not say {name}", "Copy it again: it belongs to another model or is cut")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self._wrong(name, value, "a whole number above 0")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A number of 0 or more."""
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise self._wrong(name, value, "a number of 0 or more")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise self._wrong(name, value, "true or false")
+        return value
+
+    def activation(self, name: str, default: str) -> Activation:
+        """An activation under transformers' name."""
+        value = self.get(name, default)
+        if value not in ACTIVATIONS:
+            raise self._wrong(name, value, f"one of {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[value]
+
+    def insist(self, name: str, value: object) -> None:
+        """Refuse any other value: it would be another computation than ours."""
+        if (found := self.get(name, value)) != value:
+            raise SightlineError(
+                f"{self.file} says {name} = {found!r}, which Sightline's stack does not compute (only {value!r})",
+                "Look at the model with `sightline see`, which does not need the stack",
+            )
+
+
+def activation_name(activation: Activation) -> str:
+    """What transformers calls it."""
+    return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture of transformers: how its settings and weights map to ours.
+
+    Parameters
+    ----------
+    name : ``model_type`` in ``config.json``.
+    class_name : the class of transformers that holds the model with its head.
+    family : the objective that its sight and its questions are.
+    form : our form from its settings. settings : its settings from our form and vocabulary.
+    links : every tensor.
+    prefix : what stands before names in a file with the head, and may be missing in one without.
+    renamed : (pattern, replacement) for names in old files.
+    unused : pattern of names that play no part in the answers (buffers, pooling).
+    """
+
+    name: str
+    class_name: str
+    family: type[Objective]
+    form: Callable[[Settings], Form]
+    settings: Callable[[Form, Vocabulary], dict[str, Any]]
+    links: Callable[[Form], list[Link]]
+    prefix: str
+    renamed: tuple[tuple[str, str], ...] = ()
+    unused: str = r"$^"
+
+    def fits(self, form: Form, objective: Objective) -> bool:
+        """Whether transformers computes exactly this model, sight included."""
+        if objective.family != self.family.family:
+            return False
+        if objective.rule != self.family.rule.fget(objective):  # type: ignore[attr-defined]
+            return False
+        settings = Settings(self.settings(form, objective.vocabulary), "config.json")
+        try:
+            return self.form(settings).plain == form.plain
+        except SightlineError:
+            return False
+
+    def current(self, name: str) -> str:
+        """A tensor's name in a file, as it would be written today."""
+        for pattern, replacement in self.renamed:
+            name = re.sub(pattern, replacement, name)
+        return name

@@ -1,0 +1,128 @@
+"""What a family is: an objective, which makes views (who sees what, what is asked) and grades the answers.
+
+    rows --ask--> views --stack, head--> nats --learn--> terms of the loss
+    rows --examine--> views whose nats are the family's score
+    canvas --fill--> a view that asks for open places; a decoder accepts some of the answers, and asks again
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import RowDraws, Rows
+from ..data.vocabulary import Vocabulary
+from ..decoders.canvas import Canvas
+from ..sight import NO_DOCUMENT, Rule, Score, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .model import Model
+
+Column = Literal["whole text", "continuation", "infilling"]
+Given = Literal["left", "right", "both"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of the loss: ``weight * total / count``, where ``count`` is summed over the whole step first.
+
+    Parameters
+    ----------
+    name : of the part, for logs.
+    total : sum over answers of weight * nats, a tensor with its gradient.
+    weight : of this part among the others.
+    """
+
+    name: str
+    total: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """A family of language models.
+
+    Class attributes say what the family is; the fields are its few settings. A new family is one file that defines
+    ``rule``, ``ask``, ``examine``, ``fill`` and ``read``; everything else (targets, leaks, cost, cacheability, the
+    class of its score, its drawing) is derived.
+    """
+
+    vocabulary: Vocabulary
+
+    family: ClassVar[str]
+    title: ClassVar[str]
+    score_class: ClassVar[Score]
+    stack: ClassVar[Literal["transformer", "table"]] = "transformer"
+    decoder: ClassVar[str]
+    writes_from: ClassVar[Given]
+    columns: ClassVar[tuple[Column, ...]]
+    reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
+
+    @property
+    @abstractmethod
+    def rule(self) -> Rule:
+        """The sight of the family's views, within a document."""
+
+    @abstractmethod
+    def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
+        """Training views of the rows; ``progress`` runs from 0 to 1 over the budget."""
+
+    @abstractmethod
+    def examine(self, rows: Rows) -> Iterator[View]:
+        """Views that ask each wanted position of the rows exactly once: their nats are the score."""
+
+    @abstractmethod
+    def fill(self, canvas: Canvas) -> View:
+        """A view that asks for open places of the canvas, given those that are written."""
+
+    @abstractmethod
+    def read(self, rows: Rows) -> View:
+        """A view that shows the rows and asks nothing: its states represent the text."""
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Marks that end a text when written."""
+        return (self.vocabulary.eos,)
+
+    def counts(self, views: list[View]) -> dict[str, float]:
+        """The answers of each term's name, from the views alone: what a term's total is divided by."""
+        totals: dict[str, float] = {}
+        for view in views:
+            totals[view.kind] = totals.get(view.kind, 0.0) + float(view.weights.sum())
+        return totals
+
+    def learn(self, model: Model, rows: Rows, views: list[View], draws: RowDraws) -> list[Term]:
+        """The terms of the loss: by default the weighted nats of every view."""
+        return [Term(view.kind, model.grade(view, rows.tokens).total) for view in views]
+
+
+def within_document(documents: NDArray[Any]) -> NDArray[np.int64]:
+    """For each place [lines, places], how many places of its document stand before it in the row."""
+    index = np.arange(documents.shape[1])
+    starts = np.concatenate([np.ones_like(documents[:, :1], dtype=bool), documents[:, 1:] != documents[:, :-1]], axis=1)
+    first = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
+    return index - first
+
+
+def after_document(documents: NDArray[Any]) -> NDArray[np.int64]:
+    """For each place, how many places of its document stand behind it in the row."""
+    return within_document(documents[:, ::-1])[:, ::-1]
+
+
+def next_in_document(documents: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the next place of the row belongs to the same document."""
+    same = np.zeros(documents.shape, dtype=np.bool_)
+    same[:, :-1] = (documents[:, 1:] == documents[:, :-1]) & (documents[:, :-1] != NO_DOCUMENT)
+    return same
+
+
+def text_places(rows: Rows, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """Which places [rows, length] hold text rather than a mark or padding."""
+    return ~vocabulary.is_special[rows.tokens] & (rows.documents != NO_DOCUMENT)

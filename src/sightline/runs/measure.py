@@ -1,0 +1,355 @@
+"""One examination for all families of a comparison: the same documents, the same questions, the same passages.
+
+What each run got on each document is kept beside its record (``measured.npz``), so that seeds are joined, intervals
+drawn and families compared in pairs without measuring again.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SightlineError
+from ..files import whole_file
+from ..progress import say
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..evaluation.passage import Passage
+    from ..evaluation.sample import Sample
+    from ..evaluation.score import Measured
+    from ..evaluation.task import NoTask, Task
+    from ..objectives.model import Model
+    from ..training.loop import Trained
+    from .ground import Ground
+
+LEAST_SECONDS = 6.0  # of scoring, however short the training
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What every family is asked.
+
+    Parameters
+    ----------
+    sample : documents for bits per byte. task : for the understanding probe. passages, copies : for writing.
+    """
+
+    sample: Sample
+    task: Task | NoTask
+    passages: tuple[Passage, ...]
+    copies: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ground: Ground, first: Recipe, folder: Path) -> Examination:
+        """The examination of a comparison: drawn by its seed, sized by its budget, kept in its folder."""
+        from ..evaluation.passage import copies, passages
+        from ..evaluation.sample import evaluation_sample
+        from ..evaluation.task import task_for
+
+        path = folder / "data" / "sample.npz"
+        if path.exists():
+            sample = _sample_from(path)
+        else:
+            seconds = max(LEAST_SECONDS, 0.25 * _training_seconds(ground, first))
+            sample = evaluation_sample(
+                ground.corpus.test, ground.tokenizer, seed=first.seed, seconds=seconds, cost=_cost(ground, first)
+            )
+            _sample_to(path, sample)
+        say(f"evaluation: {sample.note}")
+        drawn = passages(ground.corpus.test, ground.tokenizer, seed=first.seed, **_lengths(first.context))
+        return cls(
+            sample=sample,
+            task=task_for(ground.corpus, first.source.label or None, first.seed),
+            passages=drawn,
+            copies=copies(
+                ground.corpus.train, ground.tokenizer, count=len(drawn), length=_lengths(first.context)["length"], seed=first.seed
+            )
+            if drawn
+            else (),
+        )
+
+    def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
+        """A model's samples and layer choice; what it got on each document is kept in ``place``."""
+        from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+        from ..evaluation.understanding import understanding
+        from ..evaluation.writing import writing
+
+        start = time.perf_counter()
+        probe = understanding(model, self.task)
+        written = writing(model, self.passages)
+        measured = [
+            bits_per_byte(model, self.sample),
+            continuation_bits_per_byte(model, self.sample),
+            probe.measured,
+            *written.measured,
+        ]
+        _measured_to(place / "measured.npz", measured)
+        return {
+            "samples": [sample.record() for sample in written.samples],
+            "probe_layer": probe.layer,
+            "evaluation_seconds": time.perf_counter() - start,
+            "measured": [_words(one) for one in measured],
+            "place": place.name,
+        }
+
+    def described(self) -> dict[str, Any]:
+        """The examination in words and numbers."""
+        from ..evaluation.task import NoTask
+
+        return {
+            "note": self.sample.note,
+            "documents": self.sample.documents,
+            "pieces": len(self.sample.pieces),
+            "bytes": self.sample.bytes,
+            "blocks": self.sample.blocks,
+            "pseudo_share": self.sample.share,
+            "understanding": self.task.why if isinstance(self.task, NoTask) else f"{self.task.what} ({self.task.note})",
+            "passages": len(self.passages),
+            "passage_tokens": self.passages[0].tokens if self.passages else 0,
+        }
+
+
+def _lengths(context: int) -> dict[str, int]:
+    """Tokens of a passage and of what stands on either side, within the context."""
+    side = min(64, (context - 8) // 3)
+    return {"length": min(32, side), "side": side}
+
+
+def _training_seconds(ground: Ground, first: Recipe) -> float:
+    """How long the first family trains: as said, or as timed."""
+    from ..training.budget import Budget
+    from .ground import objective_for
+    from .train import costed, fresh, seconds_per_step
+
+    budget = Budget.parse(first.budget)
+    if budget.kind == "seconds":
+        return budget.amount
+    model = fresh(ground, first, objective_for(first.family, ground.tokenizer, {}))
+    if model.objective.stack == "table":
+        return 60.0
+    recipe = costed(ground, first, model, "off")
+    packed = ground.packed(ground.train, recipe.context)
+    return recipe.settings.steps * seconds_per_step(ground, recipe, model, packed, compiled=False)
+
+
+def _cost(ground: Ground, first: Recipe) -> Any:
+    """Seconds that the costliest family takes for a sample: the one that needs a pass for every token."""
+    from ..evaluation.bits import bits_per_byte
+    from .ground import objective_for
+    from .train import fresh
+
+    objective = objective_for("masked", ground.tokenizer, {}) if ground.tokenizer.vocabulary.mask >= 0 else None
+    model = fresh(ground, replace(first, start=""), objective or objective_for("causal", ground.tokenizer, {}))
+
+    def seconds(sample: Sample) -> float:
+        start = time.perf_counter()
+        bits_per_byte(model, sample)
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def evaluated(ground: Ground, model: Model, seconds: float, seed: int) -> list[dict[str, Any]]:
+    """Scores of one model by itself, on a sample that takes about this long."""
+    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..evaluation.sample import evaluation_sample
+    from ..evaluation.score import scored
+
+    def cost(sample: Sample) -> float:
+        start = time.perf_counter()
+        bits_per_byte(model, sample)
+        return time.perf_counter() - start
+
+    sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
+    found = [bits_per_byte(model, sample), continuation_bits_per_byte(model, sample)]
+    return [scored([one]).record() for one in found]
+
+
+def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) -> dict[str, Any]:
+    """What a run was and cost, as it stands in ``results.json``; scores come on top."""
+    from ..sight import as_svg
+
+    objective = model.objective
+    seen, drawing = pictured(objective)
+    plain, tables = model.parameter_counts()
+    return {
+        "family": objective.family,
+        "title": objective.title,
+        "parameters": plain,
+        "embedding_parameters": tables,
+        "tokens_seen": trained.tokens,
+        "slots_seen": trained.slots,
+        "asked": trained.asked,
+        "seconds": trained.seconds,
+        "flops": trained.curve[-1].flops if trained.curve else 0.0,
+        "tokens_per_second": trained.tokens / max(trained.seconds, 1e-9),
+        "steps": trained.steps,
+        "skipped_steps": trained.skipped,
+        "best_step": trained.best_step,
+        "learning_rate": recipe.settings.optimization.matrix_rate,
+        "recipe": recipe.text(),
+        "curve": [asdict(point) for point in trained.curve],
+        "rule": objective.rule.text,
+        "score_class": objective.score_class,
+        "stack": objective.stack,
+        "decoder": objective.decoder,
+        "writes_from": objective.writes_from,
+        "sight_text": drawing,
+        "sight_svg": as_svg(seen, title=f"{objective.family}: row asks column"),
+        "seed": recipe.seed,
+    }
+
+
+def pictured(objective: Any) -> tuple[Any, str]:
+    """A family's sight over a short text, as truth values by place and drawn as text."""
+    from .families import picture
+
+    return picture(objective)
+
+
+def joined(
+    outcomes: dict[str, list[dict[str, Any]]], examination: Examination, seed: int, names: Sequence[str], folder: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """One record per family over its seeds; the floors; and the paired differences between families."""
+    from ..evaluation.score import compared, scored
+
+    measured: dict[str, list[list[Measured]]] = {
+        name: [_measured_from(folder / name / run["place"] / "measured.npz", run["measured"]) for run in runs]
+        for name, runs in outcomes.items()
+    }
+
+    def scores_of(name: str) -> list[dict[str, Any]]:
+        return [scored(list(runs), seed).record() for runs in zip(*measured[name], strict=True)]
+
+    families = []
+    for name in names:
+        runs = outcomes[name]
+        record = {key: value for key, value in runs[0].items() if key not in ("measured", "place")}
+        for key in ("tokens_per_second", "seconds"):
+            record[key] = sum(run[key] for run in runs) / len(runs)
+        record["scores"] = scores_of(name)
+        record["seeds"] = [
+            {
+                "seed": run["seed"],
+                "best_step": run["best_step"],
+                "seconds": run["seconds"],
+                "curve": run["curve"],
+                "scores": [scored([one], seed).record() for one in got],
+            }
+            for run, got in zip(runs, measured[name], strict=True)
+        ]
+        families.append(record)
+    comparisons = []
+    for one, other in itertools.combinations(names, 2):
+        for mine, theirs in zip(zip(*measured[one], strict=True), zip(*measured[other], strict=True), strict=True):
+            found = compared(list(mine), list(theirs), seed)
+            if found is not None:
+                comparisons.append(
+                    {"a": one, "b": other, "score": mine[0].name, "column": mine[0].column}
+                    | {"difference": found.value, "low": found.low, "high": found.high}
+                )
+    return families, _floors(examination, scores_of, outcomes, seed), comparisons
+
+
+def _floors(examination: Examination, scores_of: Any, outcomes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """What needs no training by gradient: counts, a copied training passage, the commonest class, a bag of words."""
+    from ..evaluation.score import scored
+    from ..evaluation.understanding import understanding_floors
+    from ..evaluation.writing import copied
+
+    floors = []
+    if "ngram" in outcomes:
+        floors.append({"name": "n-gram counts", "scores": scores_of("ngram")})
+    for name, one in understanding_floors(examination.task).items():
+        floors.append({"name": name, "scores": [scored([one], seed).record()]})
+    if examination.passages:
+        got = copied(examination.passages, examination.copies)
+        floors.append({"name": "a copied training passage", "scores": [scored([one], seed).record() for one in got]})
+    return floors
+
+
+def _words(one: Measured) -> dict[str, str]:
+    return {
+        key: str(getattr(one, key)) for key in ("name", "unit", "class_", "column", "context_rule", "note", "missing")
+    }
+
+
+def _measured_to(path: Path, measured: Sequence[Measured]) -> None:
+    import numpy as np
+
+    arrays = {}
+    for number, one in enumerate(measured):
+        arrays[f"top{number}"], arrays[f"bottom{number}"] = one.top, one.bottom
+    _arrays_to(path, {name: np.asarray(value) for name, value in arrays.items()})
+
+
+def _measured_from(path: Path, words: Sequence[dict[str, str]]) -> list[Measured]:
+    from ..evaluation.score import Measured
+
+    arrays = _arrays_from(path)
+    return [
+        Measured(top=arrays[f"top{number}"], bottom=arrays[f"bottom{number}"], **one) for number, one in enumerate(words)
+    ]
+
+
+def _sample_to(path: Path, sample: Sample) -> None:
+    import numpy as np
+
+    _arrays_to(
+        path,
+        {
+            "tokens": np.concatenate(sample.tokens),
+            "weights": np.concatenate(sample.weights),
+            "lengths": np.array([len(one) for one in sample.tokens]),
+            "pieces": np.array([(one.document, one.first, one.last, one.bytes) for one in sample.pieces]),
+            "blocks": np.array(sample.blocks),
+            "share": np.array(sample.share),
+            "seed": np.array(sample.seed),
+            "note": np.array(sample.note),
+        },
+    )
+
+
+def _sample_from(path: Path) -> Sample:
+    import numpy as np
+
+    from ..evaluation.sample import Piece, Sample
+
+    arrays = _arrays_from(path)
+    cuts = np.cumsum(arrays["lengths"])[:-1]
+    return Sample(
+        tokens=tuple(np.split(arrays["tokens"], cuts)),
+        weights=tuple(np.split(arrays["weights"], cuts)),
+        pieces=tuple(Piece(*(int(number) for number in one)) for one in arrays["pieces"]),
+        blocks=bool(arrays["blocks"]),
+        share=float(arrays["share"]),
+        seed=int(arrays["seed"]),
+        note=str(arrays["note"]),
+    )
+
+
+def _arrays_to(path: Path, arrays: dict[str, Any]) -> None:
+    import numpy as np
+
+    held = io.BytesIO()
+    np.savez(held, allow_pickle=False, **arrays)
+    with whole_file(path) as handle:
+        handle.write(held.getvalue())
+
+
+def _arrays_from(path: Path) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return dict(held)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise SightlineError(f"{path} is missing or cut short ({error})", "Remove its folder to measure again") from error

@@ -1,0 +1,23 @@
+"""Learning rates by family and size, as factors of the optimizer's defaults: from one sweep, equal trials each.
+
+`benchmarks/rates.py` makes the table; `benchmarks/results/rates.md` holds what it saw. A size that was never swept
+takes its family's factor at the nearest smaller size.
+"""
+
+from __future__ import annotations
+
+from ..stacks.sizes import SIZES
+
+RATES: dict[str, dict[str, float]] = {
+    "causal": {"tiny": 1.0},
+    "backward": {"tiny": 1.0},
+    "masked": {"tiny": 1.0},
+    "prefix": {"tiny": 1.0},
+}
+
+
+def rate_factor(family: str, size: str) -> float:
+    """The factor for this family at this size; 1 where the family was never swept."""
+    table = RATES.get(family, {})
+    smaller = [name for name in list(SIZES)[: list(SIZES).index(size) + 1] if name in table]
+    return table[smaller[-1]] if smaller else 1.0

@@ -1,0 +1,75 @@
+"""Who may see whom; what a question to a stack is; what follows from it.
+
+Integers and booleans only: nothing here knows weights, files, devices or what a token means, and nothing here imports
+torch or a kernel.
+"""
+
+from .derive import (
+    Depth,
+    Leak,
+    Score,
+    asks_per_slot,
+    cacheable,
+    forbid_leaks,
+    isolated,
+    leaks,
+    matrix,
+    reach,
+    score_of,
+    visible_pairs,
+)
+from .drawing import as_svg, as_text, by_place, drawn
+from .rule import (
+    OPENING,
+    Rule,
+    asker,
+    by_order,
+    everything,
+    future,
+    itself,
+    near,
+    opening,
+    past,
+    same_document,
+    seen,
+    streams,
+)
+from .view import NO_DOCUMENT, NOTHING, Slots, View, fixed, seats
+
+__all__ = [
+    "NOTHING",
+    "NO_DOCUMENT",
+    "OPENING",
+    "Depth",
+    "Leak",
+    "Rule",
+    "Score",
+    "Slots",
+    "View",
+    "as_svg",
+    "as_text",
+    "asker",
+    "asks_per_slot",
+    "by_order",
+    "by_place",
+    "cacheable",
+    "drawn",
+    "everything",
+    "fixed",
+    "forbid_leaks",
+    "future",
+    "isolated",
+    "itself",
+    "leaks",
+    "matrix",
+    "near",
+    "opening",
+    "past",
+    "reach",
+    "same_document",
+    "score_of",
+    "seats",
+    "seen",
+    "streams",
+    "visible_pairs",
+]

@@ -1,0 +1,238 @@
+"""A view: one question to a stack. Slots, what each shows, what each must answer, and who may see whom.
+
+    text        the  cat  sat  .            a row of four tokens, positions 0 to 3
+    shows         0    1    2   3           causal: every slot shows its own token ...
+    asks          1    2    3   -           ... and must answer the next
+    shows         0    M    2   3           masked: slot 1 shows the fixed mask token ...
+    asks          -    1    -   -           ... and must answer what stood there
+
+Slots are not tokens: a view may have several slots for one place (BANG, GLM, XLNet, block diffusion) or leave places
+out. NumPy only; the arrays have one line per question and one column per slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .rule import FIELDS, Rule, same_document
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+NOTHING = -1  # in `shows` and `asks`: no token
+NO_DOCUMENT = -1  # in `document`: padding, which only padding sees
+
+
+def fixed(token: ArrayLike) -> Any:
+    """The code, in ``shows`` or ``asks``, of a token id that does not come from the row (mask, sentinel, end)."""
+    return -2 - np.asarray(token)
+
+
+def resolved(codes: Ints, tokens: NDArray[Any], nothing: int) -> Ints:
+    """Token ids [lines, slots] of codes [lines, slots]: from ``tokens`` [lines, positions], fixed, or ``nothing``."""
+    from_row = np.take_along_axis(tokens, np.maximum(codes, 0), axis=1)
+    return np.where(codes >= 0, from_row, np.where(codes == NOTHING, nothing, -2 - codes)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The places of a stack's input; every array is [lines, slots].
+
+    place : where in the text, for pictures and windows.
+    order : what ``past`` compares.
+    document : documents never see each other; ``NO_DOCUMENT`` is padding.
+    segment, stream : free marks for rules (the opening of a prefix, the streams of BANG).
+    positions : what the stack is fed as position ids, [lines, slots] or [lines, slots, 2]; ``order`` unless given.
+    """
+
+    place: Ints
+    order: Ints
+    document: Ints
+    segment: Ints
+    stream: Ints
+    positions: Ints
+
+    @classmethod
+    def of(
+        cls,
+        place: ArrayLike,
+        document: ArrayLike = 0,
+        *,
+        order: ArrayLike | None = None,
+        segment: ArrayLike = 0,
+        stream: ArrayLike = 0,
+        positions: ArrayLike | None = None,
+    ) -> Slots:
+        """Slots from whatever broadcasts to [lines, slots]; ``order`` and ``positions`` follow ``place`` if not given."""
+        order = place if order is None else order
+        parts = np.broadcast_arrays(*(np.asarray(part) for part in (place, order, document, segment, stream)))
+        whole = [np.array(np.atleast_2d(part), dtype=np.int64) for part in parts]
+        shape = whole[0].shape
+        fed = whole[1] if positions is None else np.asarray(positions, dtype=np.int64)
+        if fed.ndim < 3:
+            fed = np.array(np.broadcast_to(fed, shape))
+        return cls(*whole, positions=fed)
+
+    @property
+    def lines(self) -> int:
+        return self.place.shape[0]
+
+    @property
+    def count(self) -> int:
+        """Slots of each line."""
+        return self.place.shape[1]
+
+    def take(self, columns: Any) -> Slots:
+        """The slots at these columns, in every line."""
+        return Slots(**{name: getattr(self, name)[:, columns] for name in (*FIELDS, "positions")})
+
+
+@dataclass(frozen=True)
+class _Seats:
+    place: Any
+    order: Any
+    document: Any
+    segment: Any
+    stream: Any
+
+
+def seats(slots: Any, as_asker: bool) -> _Seats:
+    """The five fields shaped to broadcast to [lines, askers, seen]; NumPy arrays and tensors alike."""
+    columns = (slice(None), slice(None), None) if as_asker else (slice(None), None, slice(None))
+    return _Seats(*(getattr(slots, name)[columns] for name in FIELDS))
+
+
+@dataclass(frozen=True)
+class View:
+    """One question to a stack for each line.
+
+    Parameters
+    ----------
+    slots : the places of the input, [lines, slots].
+    sight : who may see whom within a document; documents never see each other (see ``whole_sight``).
+    shows : for each slot the position of the row whose token it shows, a ``fixed`` token, or ``NOTHING``.
+    asks : for each slot the position whose token it must answer, a ``fixed`` token, or ``NOTHING``.
+    weights : the weight of each answer; 0 where nothing is asked.
+    most_asks : answers per line, fixed for a kind of view; lines that ask less are padded with weight 0.
+    lines_of : the row that each line questions; a row may be questioned by several lines.
+    kind : names the shape of the question; a run compiles one graph per kind.
+    judged : labels about the tokens shown (-1: none); such slots are graded by label and the leak rule is not for them.
+    declared : slots where a leak is meant (BERT's kept tokens).
+    """
+
+    slots: Slots
+    sight: Rule
+    shows: Ints
+    asks: Ints
+    weights: Floats
+    most_asks: int
+    lines_of: Ints
+    kind: str = "view"
+    judged: Ints | None = None
+    declared: Bools | None = None
+    _asked: dict[str, tuple[Ints, Bools]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        slots: Slots,
+        sight: Rule,
+        *,
+        shows: ArrayLike,
+        asks: ArrayLike = NOTHING,
+        weights: ArrayLike = 1.0,
+        most_asks: int | None = None,
+        lines_of: ArrayLike | None = None,
+        kind: str = "view",
+        judged: ArrayLike | None = None,
+        declared: ArrayLike | None = None,
+    ) -> View:
+        """A view from whatever broadcasts to [lines, slots]; padding slots show and ask nothing."""
+        shape = slots.place.shape
+        real = slots.document != NO_DOCUMENT
+
+        def spread(value: ArrayLike, empty: Any, dtype: Any) -> NDArray[Any]:
+            return np.where(real, np.broadcast_to(np.asarray(value), shape), empty).astype(dtype)
+
+        asked = spread(asks, NOTHING, np.int64)
+        labels = None if judged is None else spread(judged, -1, np.int64)
+        if labels is not None and bool(((labels >= 0) & (asked != NOTHING)).any()):
+            raise ValueError("a slot is either asked for a token or judged, not both")
+        weight = np.where(asked != NOTHING, np.broadcast_to(np.asarray(weights, dtype=np.float32), shape), 0)
+        most = shape[1] if most_asks is None else most_asks
+        busiest = int((asked != NOTHING).sum(1).max(initial=0))
+        if busiest > most:
+            raise ValueError(f"a line asks {busiest} answers, but this kind of view promises at most {most}")
+        return cls(
+            slots=slots,
+            sight=sight,
+            shows=spread(shows, NOTHING, np.int64),
+            asks=asked,
+            weights=weight.astype(np.float32),
+            most_asks=most,
+            lines_of=np.arange(shape[0]) if lines_of is None else np.asarray(lines_of, dtype=np.int64),
+            kind=kind,
+            judged=labels,
+            declared=None if declared is None else spread(declared, False, np.bool_),
+        )
+
+    @property
+    def whole_sight(self) -> Rule:
+        """The family's sight within each document: packed documents never see each other."""
+        return self.sight & same_document
+
+    @property
+    def asked_slots(self) -> tuple[Ints, Bools]:
+        """Slot indexes [lines, most_asks] of the answers, in slot order, and which of them are real."""
+        if "slots" not in self._asked:
+            asked = self.asks != NOTHING
+            if self.most_asks == self.slots.count:
+                index = np.broadcast_to(np.arange(self.slots.count), asked.shape)
+                self._asked["slots"] = (index, asked)
+            else:
+                index = np.argsort(~asked, axis=1, kind="stable")[:, : self.most_asks]
+                self._asked["slots"] = (index, np.take_along_axis(asked, index, axis=1))
+        return self._asked["slots"]
+
+    def shown(self, tokens: NDArray[Any], nothing: int = NOTHING) -> Ints:
+        """The token ids that the slots show, [lines, slots], from the rows' tokens [rows, positions]."""
+        return resolved(self.shows, tokens[self.lines_of], nothing)
+
+    def answers(self, tokens: NDArray[Any]) -> Ints:
+        """The right answers [lines, most_asks]; 0, with weight 0, where a line asks less."""
+        index, real = self.asked_slots
+        codes = np.take_along_axis(self.asks, index, axis=1)
+        return np.where(real, resolved(codes, tokens[self.lines_of], 0), 0)
+
+    def answer_weights(self) -> Floats:
+        """The weights of ``answers``, [lines, most_asks]."""
+        index, real = self.asked_slots
+        return np.where(real, np.take_along_axis(self.weights, index, axis=1), 0).astype(np.float32)
+
+    @property
+    def ask_count(self) -> int:
+        """How many answers carry weight."""
+        return int((self.weights > 0).sum())
+
+    def lines(self, keep: Any) -> View:
+        """The view of some of the lines only (a slice or an index array)."""
+        slots = Slots(**{name: getattr(self.slots, name)[keep] for name in (*FIELDS, "positions")})
+        optional = {
+            name: None if (part := getattr(self, name)) is None else part[keep] for name in ("judged", "declared")
+        }
+        plain = {name: getattr(self, name)[keep] for name in ("shows", "asks", "weights", "lines_of")}
+        return replace(self, slots=slots, _asked={}, **plain, **optional)
+
+    def tail(self, start: int) -> View:
+        """The slots from column ``start`` on: what is new to a cache that holds those before it."""
+        names = ("shows", "asks", "weights", "judged", "declared")
+        parts: dict[str, Any] = {
+            name: None if (part := getattr(self, name)) is None else part[:, start:] for name in names
+        }
+        slots = self.slots.take(slice(start, None))
+        return replace(self, slots=slots, most_asks=min(self.most_asks, slots.count), _asked={}, **parts)

@@ -1,0 +1,137 @@
+"""The head: states of asked slots in; nats and logsumexp out, in chunks, so that no loss ever holds all logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .parts import Activation, Norm, activated, norm
+
+CHUNK = 1024  # answers graded at once: 1024 x 16384 logits are 64 MiB in fp32
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Grades of N answers.
+
+    Parameters
+    ----------
+    total : sum of weight * nats, with its gradient.
+    nats : -log p of each answer [N], without gradient.
+    logsumexp : of each answer's logits [N], without gradient.
+    """
+
+    total: Tensor
+    nats: Tensor
+    logsumexp: Tensor
+
+
+class _Grade(torch.autograd.Function):
+    """Cross entropy whose gradient is formed in the forward pass, chunk by chunk: logits live for one chunk only."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, answers: Tensor, weights: Tensor, barred: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        half = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
+        kept = table if half is None else table.to(half)
+        nats = torch.empty(answers.shape, dtype=torch.float32, device=states.device)
+        sums = torch.empty_like(nats)
+        wanted = any(ctx.needs_input_grad[:3])
+        d_states = torch.empty_like(states) if wanted else None
+        d_table = torch.zeros_like(table) if wanted else None
+        d_bias = torch.zeros_like(bias) if wanted and bias is not None else None
+        for start in range(0, answers.shape[0], CHUNK):
+            part = slice(start, start + CHUNK)
+            x = states[part] if half is None else states[part].to(half)
+            logits = (x @ kept.T).float()
+            if bias is not None:
+                logits += bias
+            logits[:, barred] = -torch.inf
+            sums[part] = logits.logsumexp(-1)
+            answer = answers[part, None]
+            nats[part] = sums[part] - logits.gather(1, answer)[:, 0]
+            if d_states is None or d_table is None:
+                continue
+            slope = logits.sub_(sums[part, None]).exp_()
+            slope.scatter_add_(1, answer, torch.full_like(answer, -1, dtype=slope.dtype))
+            slope *= weights[part, None]
+            if d_bias is not None:
+                d_bias += slope.sum(0)
+            slope = slope if half is None else slope.to(half)
+            d_states[part] = (slope @ kept).to(d_states.dtype)
+            d_table += (slope.T @ x).to(d_table.dtype)
+        if d_states is not None:
+            ctx.save_for_backward(d_states, d_table, d_bias)
+        ctx.mark_non_differentiable(nats, sums)
+        return (nats * weights).sum(), nats, sums
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
+        d_states, d_table, d_bias = ctx.saved_tensors
+        return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None
+
+
+class Head(nn.Module):
+    """From states to a distribution over the vocabulary.
+
+    Parameters
+    ----------
+    width : of the states. vocabulary : rows of the table.
+    barred : ids that are never predicted (padding).
+    tied : the embedding table to share, or None for a table of its own.
+    bias : a bias per id. transform : a dense layer, activation and norm before the table (BERT).
+    """
+
+    barred: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        vocabulary: int,
+        barred: NDArray[Any],
+        tied: nn.Embedding | None = None,
+        bias: bool = False,
+        transform: tuple[Activation, Norm, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied is None else tied.weight
+        if tied is None:
+            nn.init.normal_(self.weight, std=0.02)
+        self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
+        self.dense = nn.Linear(width, width) if transform else None
+        self.activation = transform[0] if transform else None
+        self.norm = norm(transform[1], width, transform[2], bias=True) if transform else None
+        self.register_buffer("barred", torch.as_tensor(barred, dtype=torch.long), persistent=False)
+
+    def transformed(self, states: Tensor) -> Tensor:
+        """States as the table takes them."""
+        if self.dense is None or self.activation is None or self.norm is None:
+            return states
+        return self.norm(activated(self.dense(states), self.activation))  # type: ignore[no-any-return]
+
+    def forward(self, states: Tensor, answers: Tensor, weights: Tensor) -> Graded:
+        """Grades of answers [N] given states [N, width]; answers of weight 0 cost nothing on a CPU."""
+        if states.device.type == "cpu" and not torch.compiler.is_compiling():
+            real = weights > 0
+            if not bool(real.all()):
+                return self._spread(states, answers, weights, real)
+        x = self.transformed(states)
+        total, nats, sums = _Grade.apply(x, self.weight, self.bias, answers, weights, self.barred)  # type: ignore[no-untyped-call]
+        return Graded(total, nats, sums)
+
+    def _spread(self, states: Tensor, answers: Tensor, weights: Tensor, real: Tensor) -> Graded:
+        graded = self.forward(states[real], answers[real], weights[real])
+        nats, sums = torch.zeros_like(weights), torch.zeros_like(weights)
+        nats[real], sums[real] = graded.nats, graded.logsumexp
+        return Graded(graded.total, nats, sums)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits [..., vocabulary] for a decoder, with padding barred; never for a loss."""
+        logits = torch.nn.functional.linear(self.transformed(states), self.weight, self.bias).float()
+        logits[..., self.barred] = -torch.inf
+        return logits

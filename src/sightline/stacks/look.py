@@ -1,0 +1,82 @@
+"""A view as tensors: what a stack is given. Which attention kernel serves it is read off the rule and the slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document
+from ..sight.rule import FIELDS
+
+Kernel = Literal["full", "triangle", "mask"]
+_ARRAYS = ("tokens", "positions", *FIELDS)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Shown tokens and their slots, on the device of the stack.
+
+    Parameters
+    ----------
+    tokens : [lines, slots] ids shown; -1 where a slot shows nothing.
+    positions : [lines, slots] or [lines, slots, 2] position ids.
+    place, order, document, segment, stream : [lines, slots], what rules compare.
+    sight : who may see whom, documents kept apart.
+    kernel : ``full`` (all see all), ``triangle`` (each slot sees itself and those before it) or ``mask``.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    place: Tensor
+    order: Tensor
+    document: Tensor
+    segment: Tensor
+    stream: Tensor
+    sight: Rule
+    kernel: Kernel = "mask"
+
+    @classmethod
+    def of(cls, view: View, tokens: Any, device: torch.device | str = "cpu", kernel: Kernel | None = None) -> Look:
+        """The view over the rows' tokens [rows, positions]; ``kernel`` forces a choice (a run fixes it once)."""
+        parts = {name: torch.from_numpy(getattr(view.slots, name)).to(device) for name in FIELDS}
+        return cls(
+            tokens=torch.from_numpy(view.shown(np.asarray(tokens))).to(device),
+            positions=torch.from_numpy(view.slots.positions).to(device),
+            sight=view.whole_sight,
+            kernel=kernel or kernel_for(view),
+            **parts,
+        )
+
+    def before(self, other: Look) -> Look:
+        """These slots followed by those of ``other`` (a cache grows so)."""
+        joined = {name: torch.cat([getattr(self, name), getattr(other, name)], dim=1) for name in _ARRAYS}
+        return replace(other, kernel="mask", **joined)
+
+    def lines(self, index: Tensor) -> Look:
+        """Some of the lines, or lines repeated."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})
+
+    def columns(self, index: slice) -> Look:
+        """Some of the slots of every line."""
+        return replace(self, kernel="mask", **{name: getattr(self, name)[:, index] for name in _ARRAYS})
+
+
+def kernel_for(view: View) -> Kernel:
+    """The cheapest kernel that gives exactly the view's sight, for stacks that do not narrow it."""
+    document = view.slots.document
+    real = document != NO_DOCUMENT
+    one_document = bool(((document == document[:, :1]) | ~real).all()) and bool(real[:, 0].all())
+    if not one_document:
+        return "mask"
+    demands = set(view.whole_sight.demands) - {same_document, everything}
+    if not demands and bool(real.all()):
+        return "full"
+    rising = bool((np.diff(view.slots.order, axis=1) > 0).all())
+    padded_at_end = bool((np.diff(real.astype(np.int8), axis=1) <= 0).all())
+    if demands == {past} and rising and padded_at_end:
+        return "triangle"  # padding stands behind everything real, so nothing real sees it
+    return "mask"

@@ -1,0 +1,97 @@
+"""The parts transformers are built of: norms, activations, positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Literal["rms", "layer"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]
+Positions = Literal["rope", "learned", "sinusoidal", "alibi", "relative", "none"]
+
+
+class _SquaredReLU(torch.autograd.Function):
+    """relu(x)² with its own backward: torch's power function costs a tenth of a small model's step."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+        positive = x.relu()
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (positive,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return positive.mul(2).mul_(grad)
+
+
+def activated(x: Tensor, name: Activation) -> Tensor:
+    """The activation of a feed-forward layer; ``relu2`` is So et al. (Primer, 2021)."""
+    if name == "relu2":
+        return _SquaredReLU.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    if name == "gelu":
+        return F.gelu(x)
+    if name == "gelu_tanh":
+        return F.gelu(x, approximate="tanh")
+    return F.silu(x) if name == "silu" else F.relu(x)
+
+
+def norm(kind: Norm, width: int, eps: float, gain: bool = True, bias: bool = False) -> nn.Module:
+    """RMSNorm (Zhang and Sennrich, 2019) or LayerNorm (Ba et al., 2016) over the last axis of size ``width``."""
+    if kind == "rms":
+        return nn.RMSNorm(width, eps=eps, elementwise_affine=gain)
+    return nn.LayerNorm(width, eps=eps, elementwise_affine=gain, bias=bias)
+
+
+def rotation(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, 1, S, size] of rotary positions (Su et al., RoFormer, 2021), halves paired as in LLaMA."""
+    steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
+    angle = positions[:, None, :, None].float() * (1.0 / base**steps)
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotated(x_BHSD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Queries or keys turned by their positions; two tokens then meet by their distance only."""
+    cosine, sine = turn
+    first, second = x_BHSD.chunk(2, dim=-1)
+    swapped = torch.cat([-second, first], dim=-1)
+    return (x_BHSD * cosine + swapped * sine).to(x_BHSD.dtype)
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Fixed position vectors [B, S, width] (Vaswani et al., 2017)."""
+    steps = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
+    angle = positions[..., None].float() / 10_000**steps
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :width]
+
+
+def alibi_scores(asking: Tensor, shown: Tensor, heads: int) -> Tensor:
+    """ALiBi (Press et al., 2022): -slope * distance, [B, heads, Q, K]; slopes are a geometric series in the head."""
+    whole = 2 ** math.floor(math.log2(heads))
+    slopes = [2 ** (-8 * (head + 1) / whole) for head in range(whole)]
+    slopes += [2 ** (-4 * (2 * head + 1) / whole) for head in range(heads - whole)]
+    distance = (asking[:, None, :, None] - shown[:, None, None, :]).abs()
+    return -distance * torch.tensor(slopes, device=asking.device)[None, :, None, None]
+
+
+def buckets(distance: Tensor, count: int, furthest: int, both_ways: bool) -> Tensor:
+    """T5's relative position buckets (Raffel et al., 2020) of ``seen - asking``: exact near by, logarithmic far off.
+
+    ``both_ways`` halves the buckets between the two sides; otherwise places ahead share bucket 0.
+    """
+    bucket = torch.zeros_like(distance)
+    if both_ways:
+        count //= 2
+        bucket = bucket + (distance > 0) * count
+        distance = distance.abs()
+    else:
+        distance = (-distance).clamp(min=0)
+    exact = count // 2
+    ratio = torch.log(distance.float().clamp(min=1) / exact) / math.log(furthest / exact)
+    far = (exact + (ratio * (count - exact)).long()).clamp(max=count - 1)
+    return bucket + torch.where(distance < exact, distance, far)

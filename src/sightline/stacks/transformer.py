@@ -1,0 +1,321 @@
+"""A transformer built of parts. It knows no direction: what a slot may see comes with the look.
+
+    shown tokens -> embedding (+ positions, + segments) -> layers x [attention, feed-forward] -> norm -> states
+
+Shapes: B lines, S slots, H heads, D width of a head, W width of the stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import SightlineError
+from ..sight import Depth, everything, near
+from .attention import Mask, allowed, attend
+from .cache import Cache
+from .look import Look
+from .parts import (
+    Activation,
+    Norm,
+    Positions,
+    activated,
+    alibi_scores,
+    buckets,
+    norm,
+    rotated,
+    rotation,
+    sinusoids,
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A transformer's architecture.
+
+    Parameters
+    ----------
+    layers, width, heads : as ever; ``kv_heads`` < ``heads`` is grouped-query attention (1: multi-query).
+    vocabulary : rows of the embedding table. context : positions, where a table of them is learned.
+    head_width : width / heads unless given. hidden : width of the feed-forward layer, 4 * width unless given.
+    norm, norm_gain, norm_bias, norm_eps, norm_place : ``pre`` (Xiong et al., 2020), ``post`` (Vaswani et al., 2017) or
+        ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
+    embedding_norm, final_norm : norms before the first and after the last layer.
+    positions : how places are told; ``position_tables`` is 2 for two-dimensional learned positions (GLM).
+    gated : a gate beside the feed-forward layer (SwiGLU with ``silu``, GeGLU with ``gelu``; Shazeer, 2020).
+    attention_bias, feed_bias, output_bias : biases of q/k/v, of the feed-forward layer, of the attention's output.
+    windows : reach of each layer, repeated over the layers; None sees all (ModernBERT: (None, 64, 64)).
+    parallel : attention and feed-forward side by side (GPT-J, PaLM).
+    segments : rows of a segment table (BERT); 0: none. blank : a learned vector for slots that show nothing (XLNet).
+    """
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    context: int
+    kv_heads: int | None = None
+    head_width: int | None = None
+    hidden: int | None = None
+    norm: Norm = "layer"
+    norm_gain: bool = False
+    norm_bias: bool = False
+    norm_eps: float = 1e-5
+    norm_place: Literal["pre", "post", "sandwich"] = "pre"
+    qk_norm: bool = True
+    embedding_norm: bool = False
+    final_norm: bool = True
+    positions: Positions = "rope"
+    rope_base: float = 10_000.0
+    position_tables: int = 1
+    relative_buckets: int = 32
+    relative_furthest: int = 128
+    relative_both_ways: bool = True
+    activation: Activation = "relu2"
+    gated: bool = False
+    attention_bias: bool = False
+    output_bias: bool = False
+    feed_bias: bool = False
+    windows: tuple[int | None, ...] = ()
+    parallel: bool = False
+    segments: int = 0
+    blank: bool = False
+    dropout: float = 0.0
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.head_width is None and self.width % self.heads:
+            raise SightlineError(
+                f"a width of {self.width} does not divide into {self.heads} heads", "Change one, or give head_width"
+            )
+        if self.heads % self.shared_heads:
+            raise SightlineError(
+                f"{self.heads} heads cannot share {self.shared_heads} key-value heads evenly", "Use a divisor"
+            )
+        if self.positions == "rope" and self.of_head % 2:
+            raise SightlineError(f"rotary positions turn pairs, but a head is {self.of_head} wide", "Use an even width")
+
+    @property
+    def shared_heads(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def of_head(self) -> int:
+        return self.head_width or self.width // self.heads
+
+    @property
+    def feed(self) -> int:
+        return self.hidden or 4 * self.width
+
+    @property
+    def attention_scale(self) -> float:
+        return self.scale or self.of_head**-0.5
+
+    def window(self, layer: int) -> int | None:
+        """How far the layer looks, or None."""
+        return self.windows[layer % len(self.windows)] if self.windows else None
+
+
+class Attention(nn.Module):
+    """Multi-head attention with its projections; q, k and v come from one matrix."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.splits = (shape.heads * shape.of_head, shape.shared_heads * shape.of_head, shape.shared_heads * shape.of_head)
+        self.qkv = nn.Linear(shape.width, sum(self.splits), bias=shape.attention_bias)
+        self.out = nn.Linear(shape.heads * shape.of_head, shape.width, bias=shape.output_bias)
+        if shape.qk_norm:
+            self.norm_q = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+            self.norm_k = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+
+    def forward(
+        self, x_BSW: Tensor, mask: Mask, turn: tuple[Tensor, Tensor] | None, cache: Cache | None, layer: int
+    ) -> Tensor:
+        shape = self.shape
+        lines, slots, _ = x_BSW.shape
+        q, k, v = self.qkv(x_BSW).split(self.splits, dim=-1)
+        q = q.view(lines, slots, shape.heads, shape.of_head).transpose(1, 2)
+        k = k.view(lines, slots, shape.shared_heads, shape.of_head).transpose(1, 2)
+        v = v.view(lines, slots, shape.shared_heads, shape.of_head).transpose(1, 2)
+        if shape.qk_norm:
+            q, k = self.norm_q(q), self.norm_k(k)
+        if turn is not None:
+            q, k = rotated(q, turn), rotated(k, turn)
+        if cache is not None:
+            k, v = cache.extended(layer, k, v)
+        dropout = shape.dropout if self.training else 0.0
+        seen = attend(q, k, v, mask, shape.attention_scale, dropout)
+        return self.out(seen.transpose(1, 2).reshape(lines, slots, -1))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """Two matrices with an activation between, or three where a gate stands beside it."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.activation = shape.activation
+        self.up = nn.Linear(shape.width, shape.feed, bias=shape.feed_bias)
+        self.gate = nn.Linear(shape.width, shape.feed, bias=shape.feed_bias) if shape.gated else None
+        self.down = nn.Linear(shape.feed, shape.width, bias=shape.feed_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate is None:
+            return self.down(activated(self.up(x), self.activation))  # type: ignore[no-any-return]
+        return self.down(activated(self.gate(x), self.activation) * self.up(x))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """Attention, then a feed-forward layer, each beside the stream it adds to."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.place, self.parallel, self.dropout = shape.norm_place, shape.parallel, shape.dropout
+
+        def fresh() -> nn.Module:
+            return norm(shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+
+        self.attention, self.feed = Attention(shape), FeedForward(shape)
+        self.norm_attention = fresh()
+        self.norm_feed = None if shape.parallel else fresh()
+        self.after_attention = fresh() if shape.norm_place == "sandwich" else None
+        self.after_feed = fresh() if shape.norm_place == "sandwich" and not shape.parallel else None
+
+    def forward(
+        self, x: Tensor, mask: Mask, turn: tuple[Tensor, Tensor] | None, cache: Cache | None, layer: int
+    ) -> Tensor:
+        def dropped(y: Tensor) -> Tensor:
+            return F.dropout(y, self.dropout, self.training) if self.dropout else y
+
+        if self.parallel:
+            normed = self.norm_attention(x)
+            both = self.attention(normed, mask, turn, cache, layer) + self.feed(normed)
+            return x + dropped(both if self.after_attention is None else self.after_attention(both))
+        assert self.norm_feed is not None
+        if self.place == "post":
+            x = self.norm_attention(x + dropped(self.attention(x, mask, turn, cache, layer)))
+            return self.norm_feed(x + dropped(self.feed(x)))  # type: ignore[no-any-return]
+        seen = self.attention(self.norm_attention(x), mask, turn, cache, layer)
+        x = x + dropped(seen if self.after_attention is None else self.after_attention(seen))
+        fed = self.feed(self.norm_feed(x))
+        return x + dropped(fed if self.after_feed is None else self.after_feed(fed))
+
+
+class Transformer(nn.Module):
+    """States [B, S, W] of the slots of a look."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        if shape.positions == "learned":
+            self.places = nn.ModuleList(nn.Embedding(shape.context, shape.width) for _ in range(shape.position_tables))
+        if shape.positions == "relative":
+            self.relative = nn.Embedding(shape.relative_buckets, shape.heads)
+        self.segments = nn.Embedding(shape.segments, shape.width) if shape.segments else None
+        self.blank = nn.Parameter(torch.empty(shape.width)) if shape.blank else None
+        after = (shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+        self.norm_embedding = norm(*after) if shape.embedding_norm else None
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.norm_final = norm(*after) if shape.final_norm else None
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Fresh weights: matrices normal with std 1/sqrt(fan in), outputs of a layer smaller by sqrt(2 * layers).
+
+        Embeddings have a std of 0.5 before a norm at the start of each layer, of 0.02 where there is none.
+        """
+        pre = self.shape.norm_place != "post" and not self.shape.embedding_norm
+        for name, weight in self.named_parameters():
+            if weight.dim() < 2 and name != "blank":
+                nn.init.zeros_(weight) if name.endswith("bias") else nn.init.ones_(weight)
+            elif "layers." in name:
+                small = (2 * self.shape.layers) ** -0.5 if name.endswith(("out.weight", "down.weight")) else 1.0
+                nn.init.normal_(weight, std=small * weight.shape[1] ** -0.5)
+            elif name.startswith("relative"):
+                nn.init.zeros_(weight)
+            else:
+                nn.init.normal_(weight, std=0.5 if pre and not name.startswith("places") else 0.02)
+
+    @property
+    def depth(self) -> Depth:
+        """What this stack does to a sight."""
+        narrow = tuple(
+            everything if (reach := self.shape.window(layer)) is None else near(reach)
+            for layer in range(self.shape.layers)
+        )
+        return Depth(self.shape.layers, keeps_input=True, narrowing=narrow if self.shape.windows else ())
+
+    @property
+    def width(self) -> int:
+        """Width of the states."""
+        return self.shape.width
+
+    def embedded(self, look: Look) -> Tensor:
+        """What enters the first layer, [B, S, W]."""
+        x = self.embedding(look.tokens.clamp(min=0))
+        nothing = (look.tokens < 0)[..., None]
+        x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
+        if self.shape.positions == "learned":
+            ids = look.positions if look.positions.dim() == 3 else look.positions[..., None]
+            self._check(ids)
+            for table, of_table in zip(self.places, ids.unbind(-1), strict=True):
+                x = x + table(of_table)
+        elif self.shape.positions == "sinusoidal":
+            x = x + sinusoids(look.positions, self.shape.width)
+        if self.segments is not None:
+            x = x + self.segments(look.segment)
+        return x if self.norm_embedding is None else self.norm_embedding(x)
+
+    def _check(self, ids: Tensor) -> None:
+        if torch.compiler.is_compiling() or ids.device.type != "cpu":
+            return
+        if int(ids.max()) >= self.shape.context:
+            raise SightlineError(
+                f"position {int(ids.max())} does not fit a stack with {self.shape.context} learned positions",
+                "Use a shorter text or a stack with a longer context",
+            )
+
+    def forward(self, look: Look, cache: Cache | None = None, taps: list[Tensor] | None = None) -> Tensor:
+        """States of the slots; with a cache, of new slots that may also see those held, which are then extended.
+
+        ``taps`` is filled with what enters the first layer and what leaves each.
+        """
+        shown = look if cache is None else cache.seen_with(look)
+        turn = None
+        if self.shape.positions == "rope":
+            turn = rotation(look.positions, self.shape.of_head, self.shape.rope_base)
+        scores = self._scores(look, shown)
+        masks: dict[int | None, Mask] = {}
+        for reach in {self.shape.window(layer) for layer in range(self.shape.layers)}:
+            kernel = look.kernel if reach is None and shown is look else "mask"
+            sight = look.sight if reach is None else look.sight & near(reach)
+            masks[reach] = Mask(kernel, allowed(sight, look, shown) if kernel == "mask" else None, scores)
+        x = self.embedded(look)
+        if self.shape.dropout and self.training:
+            x = F.dropout(x, self.shape.dropout)
+        for number, layer in enumerate(self.layers):
+            if taps is not None:
+                taps.append(x)
+            x = layer(x, masks[self.shape.window(number)], turn, cache, number)
+        if taps is not None:
+            taps.append(x)
+        if cache is not None:
+            cache.look = shown
+        return x if self.norm_final is None else self.norm_final(x)
+
+    def _scores(self, asking: Look, shown: Look) -> Tensor | None:
+        """What positions add to the attention scores, [B, H, Q, K], or None."""
+        if self.shape.positions == "alibi":
+            return alibi_scores(asking.positions, shown.positions, self.shape.heads)
+        if self.shape.positions == "relative":
+            distance = shown.positions[:, None, :] - asking.positions[:, :, None]
+            shape = self.shape
+            bucket = buckets(distance, shape.relative_buckets, shape.relative_furthest, shape.relative_both_ways)
+            return self.relative(bucket).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return None

@@ -1,0 +1,383 @@
+"""The training loop. It knows no family: rows in, views and terms by the objective, one update a step.
+
+    rows of the step -> micro-batches -> views -> counts of the whole step -> terms -> gradients -> guard -> update
+
+A run hands in everything else as values and callables: the number of steps, the cost of one, how to validate, what to
+sample. On a CPU a run that was stopped, or killed, goes on bit for bit as if it had not been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import Draws, Rows
+from ..errors import SightlineError, Stopped
+from ..objectives.model import Model
+from ..progress import bar, say
+from .checkpoint import Checkpoint, generator_state, newest, saved
+from .log import Log
+from .optimizer import Optimizers
+from .settings import Settings
+
+SAVE_SECONDS = 60.0  # a kill loses at most this much work
+SKIPS = 50  # steps skipped in a row before the run gives up
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a run's curve; seconds are training alone, without evaluation, saving and compilation."""
+
+    step: int
+    tokens: int
+    flops: float
+    seconds: float
+    loss: float
+    dev: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to; the model holds the weights that were best on dev.
+
+    Parameters
+    ----------
+    curve : loss over the run. best_step : after which dev was best (the last where nothing was validated).
+    seconds : of training alone. tokens : corpus tokens read. slots, asked : slots fed and answers graded.
+    skipped : steps the guard skipped.
+    """
+
+    curve: tuple[Point, ...]
+    best_step: int
+    best_dev: float | None
+    steps: int
+    seconds: float
+    tokens: int
+    slots: int
+    asked: float
+    skipped: int
+
+
+@dataclass
+class _State:
+    """Counters that a checkpoint carries."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    slots: int = 0
+    asked: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_step: int = 0
+    best_dev: float | None = None
+    recent: list[float] = field(default_factory=list)
+    since: list[float] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+def autocast(device: torch.device | str, dtype: str) -> contextlib.AbstractContextManager[Any]:
+    """Matrix products in this type; float32 needs nothing."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def train(
+    model: Model,
+    rows_of: Callable[[int], Rows],
+    settings: Settings,
+    folder: Path,
+    *,
+    flops_per_step: float = 0.0,
+    peak: float = 0.0,
+    bytes_per_token: float = 0.0,
+    validate: Callable[[Model], float] | None = None,
+    sample: Callable[[Model], str] | None = None,
+    names: Callable[[Rows], list[str]] | None = None,
+    title: str = "train",
+    again: str = "give the same command again",
+) -> Trained:
+    """Train to the end of ``settings.steps``, going on from the newest checkpoint in ``folder`` if there is one.
+
+    Parameters
+    ----------
+    rows_of : the rows of a step, by its number: index arithmetic, so that resuming is O(1).
+    flops_per_step, peak : for the share of the measured matrix-product rate (MFU).
+    bytes_per_token : turns nats per token into bits per byte on the progress line.
+    validate : dev loss in nats per answer; the weights best by it are kept. sample : a text to look at early.
+    names : documents of rows, for the guard's message. again : what to do to continue, for the message on Ctrl-C.
+
+    Raises
+    ------
+    Stopped : after Ctrl-C, once a checkpoint is on the disk.
+    SightlineError : where checkpoints cannot be written or read, or the loss is lost for good.
+    """
+    return _Loop(model, rows_of, settings, folder, flops_per_step, peak, bytes_per_token, names).run(
+        validate, sample, title, again
+    )
+
+
+def timed_steps(model: Model, rows_of: Callable[[int], Rows], settings: Settings, count: int) -> list[float]:
+    """Seconds of each of ``count`` throw-away steps, after two that only warm up; the model is spoilt by it."""
+    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None)
+    seconds = []
+    for number in range(count + 2):
+        start = time.perf_counter()
+        loop.gradients(number, progress=0.0)
+        loop.optimizers.step(0.0)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return seconds[2:]
+
+
+class _Loop:
+    def __init__(
+        self,
+        model: Model,
+        rows_of: Callable[[int], Rows],
+        settings: Settings,
+        folder: Path,
+        flops_per_step: float,
+        peak: float,
+        bytes_per_token: float,
+        names: Callable[[Rows], list[str]] | None,
+    ) -> None:
+        self.model, self.rows_of, self.settings = model, rows_of, settings
+        self.folder, self.flops, self.peak = folder, flops_per_step, peak
+        self.bytes_per_token, self.names = bytes_per_token, names
+        self.draws = Draws(settings.seed)
+        self.optimizers = Optimizers(model, settings.optimization)
+        self.state = _State()
+        self.best: dict[str, Tensor] = {}
+        self.saved_at = time.monotonic()
+        if settings.compiled:
+            model.kernel = "mask"  # one graph per kind of view, whatever a batch happens to hold
+            model.stack.compile(dynamic=False)
+
+    def run(
+        self,
+        validate: Callable[[Model], float] | None,
+        sample: Callable[[Model], str] | None,
+        title: str,
+        again: str,
+    ) -> Trained:
+        self._resume()
+        settings, state = self.settings, self.state
+        log = Log(self.folder, state.step)
+        marks = {round(settings.steps * part / settings.validations) for part in range(1, settings.validations + 1)}
+        every = max(1, settings.steps // 200)
+        done = state.step
+        with _interruptible() as stop, bar(title, settings.steps, "") as shown, contextlib.closing(log):
+            shown.advance(done)
+            while state.step < settings.steps:
+                start = time.perf_counter()
+                loss = self._step(state.step, log)
+                state.seconds += time.perf_counter() - start
+                state.step += 1
+                if loss is not None:
+                    state.since.append(loss)
+                at_mark = state.step in marks
+                if state.step % every == 0 or at_mark or state.step == settings.steps:
+                    self._note(log, validate if at_mark else None, sample if at_mark else None)
+                shown.advance(1, self._words())
+                last = state.step == settings.steps
+                if stop.wanted or last or time.monotonic() - self.saved_at > SAVE_SECONDS:
+                    self._save()
+                if stop.wanted and not last:
+                    raise Stopped(f"Stopped after step {state.step} of {settings.steps}, saved. To continue, {again}.")
+        if self.best:
+            self.model.load_state_dict(self.best)
+        return Trained(
+            curve=tuple(Point(**point) for point in state.curve),
+            best_step=state.best_step or settings.steps,
+            best_dev=state.best_dev,
+            steps=state.step,
+            seconds=state.seconds,
+            tokens=state.tokens,
+            slots=state.slots,
+            asked=state.asked,
+            skipped=state.skipped,
+        )
+
+    def _step(self, number: int, log: Log) -> float | None:
+        """One guarded update; the loss, or None where the guard skipped it."""
+        loss, size_of_gradient, rows = self.gradients(number, number / self.settings.steps)
+        state = self.state
+        if self._bad(loss, size_of_gradient):
+            self._skip(number, rows, loss, size_of_gradient, log)
+            return None
+        self.optimizers.step(self.settings.schedule.factor(number, self.settings.steps))
+        state.recent = [*state.recent[-63:], loss]
+        state.skipped_in_a_row = 0
+        return loss
+
+    def gradients(self, number: int, progress: float) -> tuple[float, float, Rows]:
+        """Loss and gradient of one step: what it came to, the gradient's size, and the rows it read."""
+        settings, model, state = self.settings, self.model, self.state
+        objective = model.objective
+        rows = self.rows_of(number)
+        size = rows.count // settings.accumulation
+        micro = [rows.take(slice(part * size, (part + 1) * size)) for part in range(settings.accumulation)]
+        views = [objective.ask(part, self.draws.of(part), progress) for part in micro]
+        counts: dict[str, float] = {}
+        for asked in views:
+            for name, count in objective.counts(asked).items():
+                counts[name] = counts.get(name, 0.0) + count
+        if number == 0:
+            model.check(micro[0], views[0])
+        model.train()
+        loss = 0.0
+        for part, asked in zip(micro, views, strict=True):
+            with autocast(model.device, settings.dtype):
+                terms = objective.learn(model, part, asked, self.draws.of(part, stream=1))
+            share = torch.stack([term.weight * term.total / max(1.0, counts[term.name]) for term in terms]).sum()
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += float(share.detach())
+        clip = settings.optimization.clip or math.inf
+        size_of_gradient = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+        state.tokens += int((rows.documents >= 0).sum())
+        state.slots += sum(view.slots.lines * view.slots.count for asked in views for view in asked)
+        state.asked += sum(view.ask_count for asked in views for view in asked)
+        return loss, size_of_gradient, rows
+
+    def _bad(self, loss: float, size_of_gradient: float) -> bool:
+        if not math.isfinite(loss) or not math.isfinite(size_of_gradient):
+            return True
+        recent = self.state.recent
+        return len(recent) >= 16 and loss > statistics.median(recent) + self.settings.spike
+
+    def _skip(self, number: int, rows: Rows, loss: float, size_of_gradient: float, log: Log) -> None:
+        """Leave the weights alone, name the documents, and give up only when every step is bad."""
+        self.optimizers.drop()
+        state = self.state
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        names = self._worst(rows, number)
+        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        say(f"Step {number + 1} skipped: loss {loss:.3g}, gradient {size_of_gradient:.3g}; documents: {listed}")
+        log.record(number + 1, skipped=f"loss {loss}, gradient {size_of_gradient}; documents: {'; '.join(names)}")
+        if state.skipped_in_a_row >= SKIPS:
+            raise SightlineError(
+                f"{SKIPS} steps in a row had no usable loss (last: {loss:.3g})",
+                "Lower the learning rate, or look at the documents named above; the last checkpoint is from before",
+            )
+
+    def _worst(self, rows: Rows, number: int) -> list[str]:
+        """The documents of the rows that are to blame: those whose own loss is no number, else the highest."""
+        losses = []
+        with torch.no_grad():
+            for line in range(rows.count):
+                one = rows.take(slice(line, line + 1))
+                views = self.model.objective.ask(one, self.draws.of(one), number / self.settings.steps)
+                terms = self.model.objective.learn(self.model, one, views, self.draws.of(one, stream=1))
+                losses.append(float(sum(float(term.total) for term in terms)))
+        odd = [line for line, loss in enumerate(losses) if not math.isfinite(loss)]
+        blamed = odd or sorted(range(rows.count), key=lambda line: -losses[line])[:1]
+        if self.names is None:
+            return [f"row {int(rows.numbers[line])}" for line in blamed]
+        return [name for line in blamed for name in self.names(rows.take(slice(line, line + 1)))]
+
+    def _note(
+        self, log: Log, validate: Callable[[Model], float] | None, sample: Callable[[Model], str] | None
+    ) -> None:
+        """A point of the curve; at a mark also dev, the best weights, and a sample."""
+        state = self.state
+        loss = statistics.fmean(state.since) if state.since else math.nan
+        state.since = []
+        self.model.eval()
+        dev = None
+        if validate is not None:
+            with autocast(self.model.device, self.settings.dtype):
+                dev = validate(self.model)
+            if state.best_dev is None or dev < state.best_dev:
+                state.best_dev, state.best_step = dev, state.step
+                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if math.isnan(loss):
+            return
+        point = Point(state.step, state.tokens, self.flops * state.step, state.seconds, loss, dev)
+        state.curve.append(asdict(point))
+        record = {name: value for name, value in asdict(point).items() if value is not None and name != "step"}
+        record["learning_rate_factor"] = self.settings.schedule.factor(state.step - 1, self.settings.steps)
+        record["tokens_per_second"] = state.tokens / max(state.seconds, 1e-9)
+        if sample is not None:
+            record["sample"] = sample(self.model)
+        log.record(state.step, **record)
+
+    def _words(self) -> str:
+        state = self.state
+        if not state.recent:
+            return ""
+        words = [f"loss {statistics.fmean(state.recent[-16:]):.3f}"]
+        if self.bytes_per_token:
+            words.append(f"{state.recent[-1] / math.log(2) / self.bytes_per_token:.2f} bits/byte")
+        words.append(f"{state.tokens / max(state.seconds, 1e-9):,.0f} tokens/s")
+        if self.peak and self.flops:
+            words.append(f"MFU {self.flops * state.step / max(state.seconds, 1e-9) / self.peak:.0%}")
+        return "  ".join(words)
+
+    def _save(self) -> None:
+        saved(
+            self.folder / "checkpoints",
+            Checkpoint(
+                step=self.state.step,
+                weights=dict(self.model.state_dict()),
+                optimizer=self.optimizers.tensors(),
+                best=self.best,
+                state={name: value for name, value in asdict(self.state).items() if name != "step"},
+                rng=generator_state(),
+            ),
+        )
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        found = newest(self.folder / "checkpoints")
+        if found is None:
+            return
+        if set(found.weights) != set(self.model.state_dict()):
+            raise SightlineError(
+                f"the checkpoint in {self.folder} holds another model", "Choose another --out, or remove the folder"
+            )
+        self.model.load_state_dict(found.weights)
+        self.optimizers.load(found.optimizer)
+        self.best = found.best
+        self.state = _State(**{**found.state, "step": found.step})
+        torch.set_rng_state(found.rng)
+
+
+class _Wish:
+    wanted = False
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[_Wish]:
+    """Ctrl-C (and a polite kill) asks the loop to stop after the step; a second Ctrl-C stops at once."""
+    wish = _Wish()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if wish.wanted:
+            raise KeyboardInterrupt
+        wish.wanted = True
+
+    try:
+        before = {kind: signal.signal(kind, asked) for kind in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs us handles signals
+        yield wish
+        return
+    try:
+        yield wish
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
