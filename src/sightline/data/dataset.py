@@ -13,7 +13,7 @@ PREFIX = "hf:"
 
 
 def looks_like(name: str) -> bool:
-    """Whether a name that is no path can be a data set: ``hf:anything``, ``org/name`` or ``name``, maybe ``:configuration``."""
+    """Whether a name that is no path can be a data set: ``hf:anything``, ``org/name``, ``name``, ``org/name:part``."""
     if name.startswith(PREFIX):
         return True
     if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)?(:[\w.\-]+)?", name) or Path(name).suffix in (*FORMATS, *PACKED):
@@ -43,7 +43,7 @@ def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise SightlineError(
             f"{here}, and as a Hugging Face data set it cannot be had ({first})",
-            "Check the path or the name, and the network; a data set with configurations is named org/name:configuration",
+            "Check the path or the name, and the network; a configuration is named org/name:configuration",
         ) from error
     for split, table in loaded.items():
         wanted = [column for column in (reading.field, reading.label) if column in table.column_names]

@@ -42,8 +42,11 @@ from .split import SPLITS, Parts, Split, by_content, completed, split_named
 __all__ = ["BadRow", "Corpus", "Document", "Split", "kind_of", "read"]
 
 Kind = Literal["text", "pairs", "numbers"]
-ASIDE = frozenset("readme license licence copying notice changelog changes authors contributing citation".split())
+ASIDE = frozenset(
+    ["readme", "license", "licence", "copying", "notice", "changelog", "changes", "authors", "contributing", "citation"]
+)
 BOOKKEEPING = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"])
+TEXTUAL: frozenset[Format] = frozenset(["text", "rows", "parquet", "arrow"])
 SHOWN_FILES = 12
 INPUT = "standard input"
 
@@ -52,8 +55,8 @@ INPUT = "standard input"
 class Corpus:
     """Documents in three parts, with all that is known about how they came to be there.
 
-    ``fingerprint`` covers the texts, their labels, their sides and the options of reading, not the paths. ``tree`` is the
-    corpus as lines of text, with a fingerprint per node. ``bad`` are the rows that were passed over.
+    ``fingerprint`` covers the texts, their labels, their sides and the options of reading, not the paths. ``tree`` is
+    the corpus as lines of text, with a fingerprint per node. ``bad`` are the rows that were passed over.
     """
 
     name: str
@@ -96,7 +99,7 @@ def kind_of(path: str | Path) -> Kind:
         return "text"
     path = Path(path).expanduser()
     formats = {format_of(file) for file in _walk(path)} if path.is_dir() else {format_of(path)}
-    if formats & {"text", "rows", "parquet", "arrow"}:
+    if formats & TEXTUAL:
         return "text"
     if "pairs" in formats:
         return "pairs"
@@ -115,11 +118,12 @@ def read(
 
     Parameters
     ----------
-    corpus : a folder or file (``.txt .md .jsonl .json .parquet .arrow``, plain, ``.gz`` or ``.zst``), ``-`` for standard
-        input, ``python-docs`` for the embedded corpus, or the name of a Hugging Face data set (``org/name`` or
-        ``org/name:configuration``; needs the extra ``hub``).
+    corpus : a folder or file (``.txt .md .jsonl .json .parquet .arrow``, plain, ``.gz`` or ``.zst``), ``-`` for
+        standard input, ``python-docs`` for the embedded corpus, or a Hugging Face data set's name
+        (``org/name`` or ``org/name:configuration``; needs the extra ``hub``).
     field, label : the fields of a row that hold its text and, where wanted, its label.
-    documents : what a document is in a text file: the ``file``, each of its ``lines``, or blocks between ``blank`` lines.
+    documents : what a document is in a text file: the ``file``, each of its ``lines``, or blocks between
+        ``blank`` lines.
     strict : stop at the first bad row.
 
     Raises
@@ -195,7 +199,7 @@ def _standard_input(reading: Reading) -> Iterator[Item]:
 
 def _walk(folder: Path) -> list[Path]:
     """Every file under a folder in a fixed order, hidden ones left out."""
-    files = []
+    files: list[Path] = []
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         files.extend(Path(here) / name for name in sorted(names) if not name.startswith("."))
@@ -209,11 +213,11 @@ def _chosen(path: Path, notes: list[str]) -> list[Path]:
     files = _walk(path)
     if not files:
         raise SightlineError(f"{path} is an empty folder", f"Put files into it ({READABLE})")
-    texts = [file for file in files if format_of(file) in ("text", "rows", "parquet", "arrow")]
+    texts = [file for file in files if format_of(file) in TEXTUAL]
     if not texts:
         _refuse(path, kind_of(path))
         raise SightlineError(f"{path} holds no file that can be read as text", f"The formats are {READABLE}")
-    others = Counter("".join(file.suffixes[-2:]) or file.name for file in files if format_of(file) not in ("text", "rows", "parquet", "arrow"))
+    others = Counter("".join(file.suffixes[-2:]) or file.name for file in files if format_of(file) not in TEXTUAL)
     if others:
         told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         notes.append(f"left out, not text: {told}")
@@ -270,7 +274,8 @@ def _files_read(root: Path, files: Sequence[Path], reading: Reading, strict: boo
     with bar("reading", sum(file.stat().st_size for file in files), "bytes") as shown:
         for file in files:
             relative = file.relative_to(root)
-            yield _Found(relative.as_posix(), split_named(relative), _collected(documents_in(file, relative.as_posix(), reading), strict))
+            items = documents_in(file, relative.as_posix(), reading)
+            yield _Found(relative.as_posix(), split_named(relative), _collected(items, strict))
             shown.advance(file.stat().st_size, file.name)
 
 
@@ -288,7 +293,8 @@ def _corpus(name: str, found: Sequence[_Found], reading: Reading, notes: list[st
     notes.extend(item.text for one in found for item in one.items if isinstance(item, Remark))
     if not documents:
         why = f": {_count(len(bad), 'bad row')}, the first {bad[0]}" if bad else ""
-        other = "name the field that holds the text with --field" if any("field" in row.reason for row in bad) else "give text"
+        nameless = any("field" in row.reason for row in bad)
+        other = "name the field that holds the text with --field" if nameless else "give text"
         raise SightlineError(f"{name} holds no document{why}", f"Check the files, or {other}")
     if reading.label and all(document.label is None for document in documents):
         raise SightlineError(f'no document of {name} has the label field "{reading.label}"', "Check --label")
@@ -296,7 +302,8 @@ def _corpus(name: str, found: Sequence[_Found], reading: Reading, notes: list[st
     if name == python_docs.NAME:
         parts = replace(parts, how="by module: all docstrings of a module fall on the same side")
     nodes = [(one.file, _content(one.documents), one) for one in found]
-    sides = {split: (side, _content(side)) for split, side in zip(SPLITS, (parts.train, parts.dev, parts.test), strict=True)}
+    three = zip(SPLITS, (parts.train, parts.dev, parts.test), strict=True)
+    sides = {split: (side, _content(side)) for split, side in three}
     whole = fingerprint(reading.field, reading.label, reading.documents, *(digest for _, digest in sides.values()))
     total = sum(byte_count(document.text) for document in documents)
     lines = [f"{name}  {whole}  {_size(len(documents), total)}", "├── read from"]

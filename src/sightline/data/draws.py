@@ -1,4 +1,4 @@
-"""Randomness keyed by what it is for: the same row on the same visit draws the same numbers, whatever else is in the batch.
+"""Randomness keyed by what it is for: a row draws the same numbers on the same visit, whatever else is in the batch.
 
     (seed, row number, visit, stream, call, column) -> splitmix64, one link per key -> 64 bits
 
@@ -22,7 +22,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def mixed(words: Words) -> Words:
-    """splitmix64's finisher: a bijection of 64 bits in which every bit in moves every bit out. Takes arrays, not scalars."""
+    """splitmix64's finisher: a bijection of 64 bits in which every bit in moves every bit out. Arrays, not scalars."""
     words = words + GOLDEN
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -53,7 +53,7 @@ class Draws:
 
 
 class RowDraws:
-    """Numbers for B rows; each call gives new ones, which depend on the call's place in the sequence and nothing else."""
+    """Numbers for B rows; each call gives new ones, which depend on the call's place in the sequence alone."""
 
     def __init__(self, keys: Words) -> None:
         self._keys = keys
@@ -66,8 +66,7 @@ class RowDraws:
 
     def uniform(self, n: int) -> NDArray[np.float64]:
         """[B, n] in [0, 1)."""
-        values: NDArray[np.float64] = (self._next(n) >> np.uint64(11)) * 2.0**-53
-        return values
+        return (self._next(n) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def integers(self, low: int | NDArray[np.int64], high: int | NDArray[np.int64], n: int) -> NDArray[np.int64]:
         """[B, n] in [low, high); bounds may differ by row or column (they broadcast to [B, n])."""

@@ -32,7 +32,19 @@ NAME = "python-docs"
 RECIPE = 1  # raise it when the text that is made changes
 REFERENCE = "reference"
 SKIPPED = frozenset(
-    "test tests idle_test idlelib site-packages dist-packages lib-dynload turtledemo _bundled pydoc_data __pycache__".split()
+    [
+        "test",
+        "tests",
+        "idle_test",
+        "idlelib",
+        "site-packages",
+        "dist-packages",
+        "lib-dynload",
+        "turtledemo",
+        "_bundled",
+        "pydoc_data",
+        "__pycache__",
+    ]
 )
 LONG = 40  # characters: shorter paragraphs ("Return self.") may repeat
 
@@ -49,8 +61,9 @@ class _Page:
 def folder() -> tuple[Path, tuple[str, ...]]:
     """The folder with ``train.jsonl``, ``dev.jsonl`` and ``test.jsonl``, and what there is to say about it.
 
-    Built once per Python and kept in ``$XDG_CACHE_HOME/sightline`` (or ``~/.cache/sightline``); where that cannot be
-    written, in a temporary folder. Rows have the fields ``id``, ``label`` (top-level module or "reference") and ``text``.
+    Built once per Python and kept in ``$XDG_CACHE_HOME/sightline`` (or ``~/.cache/sightline``); where that cannot
+    be written, in a temporary folder. Rows have the fields ``id``, ``label`` (top-level module or "reference") and
+    ``text``.
     """
     library = Path(sysconfig.get_path("stdlib"))
     sources = _sources(library)
@@ -70,11 +83,14 @@ def folder() -> tuple[Path, tuple[str, ...]]:
         made = Path(tempfile.gettempdir()) / f"sightline-{os.getuid()}-{NAME}-{mark}"
         if not made.is_dir():
             _build(made, library, sources, topics)
-        return made, (*notes, f"python-docs: {kept.parent} cannot be written ({error.strerror}), so it is in {made.parent}")
+        return made, (
+            *notes,
+            f"python-docs: {kept.parent} cannot be written ({error.strerror}), so it is in {made.parent}",
+        )
 
 
 def _sources(library: Path) -> list[Path]:
-    files = []
+    files: list[Path] = []
     for here, folders, names in os.walk(library):
         folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("config-"))
         files.extend(Path(here) / name for name in sorted(names) if name.endswith(".py"))
@@ -149,7 +165,9 @@ def _pages(library: Path, sources: list[Path], topics: dict[str, str]) -> Iterat
         yield _Page(module, module.split(".")[0], sections)
 
 
-def _docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+def _docstrings(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+) -> Iterator[tuple[str, str]]:
     text = ast.get_docstring(node)
     if text and text.strip():
         yield name, text

@@ -33,8 +33,8 @@ BATCH = 4 << 20  # bytes of text encoded before they are written
 class TokenFile:
     """Tokenized documents on disk.
 
-    tokens [token_count] uint16 or uint32, memory-mapped; document i is ``tokens[offsets[i]:offsets[i + 1]]``, begun by bos and
-    ended by eos. offsets [document_count + 1]; bytes [document_count]: UTF-8 bytes of each text.
+    tokens [token_count] uint16 or uint32, memory-mapped; document i is ``tokens[offsets[i]:offsets[i + 1]]``, begun by
+    bos and ended by eos. offsets [document_count + 1]; bytes [document_count]: UTF-8 bytes of each text.
     """
 
     folder: Path
@@ -67,7 +67,8 @@ class TokenFile:
         whole = len(lengths) == head["documents"] == len(offsets) - 1 and offsets[-1] == head["tokens"]
         if size != head["tokens"] * width or not whole:
             raise SightlineError(
-                f"{folder / TOKENS} is cut short: {size:,} bytes of {head['tokens'] * width:,}", "Remove it and tokenize again"
+                f"{folder / TOKENS} is cut short: {size:,} bytes of {head['tokens'] * width:,}",
+                "Remove it and tokenize again",
             )
         tokens = np.memmap(folder / TOKENS, head["dtype"], "r", shape=(head["tokens"],))
         return cls(folder, tokens, offsets, lengths, head["fingerprint"])
@@ -158,9 +159,10 @@ class Rows:
     """What a step reads: B rows of T tokens.
 
     tokens [B, T] int32 (pad where nothing is); documents [B, T] int32: 0, 1, 2 ... within the row, -1 where nothing is;
-    numbers [B] int64: which row of the corpus; visits [B] int64: how often it was read before (the epoch); word_starts [B, T];
-    origins [B, T] int64: the document's index in its token file, -1 where nothing is; wanted [B, T]: the positions that an
-    evaluation asks for (in training all that hold a token). Draws are keyed by numbers and visits.
+    numbers [B] int64: which row of the corpus; visits [B] int64: how often it was read before (the epoch);
+    word_starts [B, T] bool; origins [B, T] int64: the document's index in its token file, -1 where nothing is;
+    wanted [B, T] bool: the positions that an evaluation asks for (in training all that hold a token).
+    Draws are keyed by numbers and visits.
     """
 
     tokens: NDArray[np.int32]
@@ -196,15 +198,17 @@ class Rows:
     ) -> Rows:
         """One document a row, filled up at the right to ``length`` (default: the longest).
 
-        The sequences are taken as they are: whoever wants bos and eos puts them. ``wanted`` has a truth per token (default all
-        True); ``numbers`` keys the draws (default 0, 1, 2 ...).
+        The sequences are taken as they are: whoever wants bos and eos puts them. ``wanted`` has a truth per token
+        (default all True); ``numbers`` keys the draws (default 0, 1, 2 ...).
         """
         if not sequences:
             raise SightlineError("there are no sequences to make rows of", "Give at least one")
         longest = max(len(sequence) for sequence in sequences)
         width = longest if length is None else length
         if longest > width:
-            raise SightlineError(f"a text of {longest:,} tokens does not fit a row of {width:,}", "Cut it, or take longer rows")
+            raise SightlineError(
+                f"a text of {longest:,} tokens does not fit a row of {width:,}", "Cut it, or take longer rows"
+            )
         tokens = np.full((len(sequences), width), tokenizer.filler, np.int32)
         documents = np.full(tokens.shape, -1, np.int32)
         asked = np.zeros(tokens.shape, bool)
@@ -246,7 +250,7 @@ class Packed:
     def rows(self, numbers: NDArray[Any], visits: NDArray[Any]) -> Rows:
         """The rows of these numbers; ``visits`` is carried along for the draws."""
         numbers, visits = np.asarray(numbers, np.int64), np.asarray(visits, np.int64)
-        if len(numbers) and not (0 <= numbers.min() and numbers.max() < self.count):
+        if len(numbers) and (numbers.min() < 0 or numbers.max() >= self.count):
             raise IndexError(f"row {numbers.min()} to {numbers.max()} of {self.count}")
         total, offsets = self.file.token_count, self.file.offsets
         starts = numbers * self.length

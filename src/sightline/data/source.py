@@ -2,7 +2,8 @@
 
     file -> bytes (plain, .gz, .zst) -> rows (text, JSON lines, Parquet, Arrow) -> Document | BadRow | Remark
 
-Text is never changed: bits per byte count the bytes that the user has. A row that cannot be read is named and passed over.
+Text is never changed: bits per byte count the bytes that the user has. A row that cannot be read is named and passed
+over.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import zstandard
 
@@ -130,7 +131,7 @@ def opened(path: Path) -> IO[bytes]:
     """The bytes of a file, unpacked."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return gzip.open(path, "rb")
+        return cast(IO[bytes], gzip.open(path, "rb"))
     if suffix == ".zst":
         return io.BufferedReader(_Unpacked(open(path, "rb")), BLOCK)
     return open(path, "rb")
@@ -271,7 +272,7 @@ def _type(value: object) -> str:
         return "true or false"
     if isinstance(value, (int, float)):
         return "a number"
-    return {list: "a list", dict: "an object", bytes: "bytes"}.get(type(value), type(value).__name__)
+    return {"list": "a list", "dict": "an object"}.get(type(value).__name__, type(value).__name__)
 
 
 def _tables(handle: IO[bytes], shown: str, reading: Reading, parquet: bool) -> Iterator[Item]:
@@ -280,12 +281,15 @@ def _tables(handle: IO[bytes], shown: str, reading: Reading, parquet: bool) -> I
 
     try:
         # A packed table must be held whole: both formats read from their end.
-        source = handle if isinstance(handle, io.BufferedReader) and handle.seekable() else pa.BufferReader(handle.read())
+        source = (
+            handle if isinstance(handle, io.BufferedReader) and handle.seekable() else pa.BufferReader(handle.read())
+        )
         batches = pq.ParquetFile(source).iter_batches(batch_size=1024) if parquet else _arrow_batches(source)
         row = 0
         for batch in batches:
-            wanted = {reading.field, reading.label, reading.name} & set(batch.schema.names)
-            for fields in _records(batch.select(sorted(wanted)), batch.schema.names, reading.field):
+            wanted = {reading.field, reading.label, reading.name}
+            columns = [name for name in batch.schema.names if name in wanted]
+            for fields in _records(batch.select(columns), batch.schema.names, reading.field):
                 row += 1
                 if isinstance(fields, str):
                     yield BadRow(shown, row, fields)

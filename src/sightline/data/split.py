@@ -1,7 +1,7 @@
 """Train, dev and test: by the names that files carry, else by content hash, else by the tail of a long document.
 
-    text -> blake2b -> 0 ... 0.90 ... 0.95 ... 1        equal texts fall on the same side; adding texts moves none
-                       train |   dev   |  test
+text -> blake2b -> 0 ... 0.90 ... 0.95 ... 1        equal texts fall on the same side; adding texts moves none
+                   train |   dev   |  test
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WORDS: dict[str, Split] = {
     "test": "test",
 }
 SHARE = 0.05  # of dev, and of test
+FEW = 10  # documents: fewer are not drawn from
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Parts:
 
 
 def split_named(path: PurePath) -> Split | None:
-    """The split that a path names: a folder first, then a part of the file's name between dots, hyphens, underscores."""
+    """The split that a path names: by its folders first, then by parts of the file's name (``wiki.train.tokens``)."""
     for part in path.parts:
         for word in re.split(r"[._\-]", part.lower()):
             if word in WORDS:
@@ -54,20 +55,31 @@ def place(text: str) -> float:
 
 
 def by_content(documents: Sequence[Document], name: str) -> Parts:
-    """90 / 5 / 5 by content hash; where that leaves a side empty, the tails of the largest document."""
-    if len(documents) > 1:
-        places = [place(document.text) for document in documents]
-        train = tuple(d for d, at in zip(documents, places, strict=True) if at < 1 - 2 * SHARE)
-        dev = tuple(d for d, at in zip(documents, places, strict=True) if 1 - 2 * SHARE <= at < 1 - SHARE)
-        test = tuple(d for d, at in zip(documents, places, strict=True) if at >= 1 - SHARE)
-        if train and dev and test:
-            return Parts(train, dev, test, "by content hash of each document: 90% train, 5% dev, 5% test")
+    """90 / 5 / 5 by content hash; where that leaves a side empty, by its rank; a few documents are cut by a tail."""
+    places = [place(document.text) for document in documents]
+    ranked = sorted(set(places))
+    train, dev, test = _sides(documents, places, 1 - 2 * SHARE, 1 - SHARE)
+    if train and dev and test:
+        return Parts(train, dev, test, "by content hash of each document: 90% train, 5% dev, 5% test")
+    if len(ranked) >= FEW:
+        each = max(1, round(SHARE * len(ranked)))
+        how = f"by rank of content hash, since {len(documents)} documents are few: the last {each} are test, {each} dev"
+        return Parts(*_sides(documents, places, ranked[-2 * each], ranked[-each]), how)
     kept, (dev_tail, test_tail) = _tails(documents, 2, name)
+    how = f"{len(documents)} documents are too few to draw from: dev and test are the tail of the largest"
     if len(documents) == 1:
         how = "one document, cut by its tail: the last 10% are dev, then test (5% each)"
-    else:
-        how = f"{len(documents)} documents are too few to draw from: dev and test are the tail of the largest"
     return Parts(kept, (dev_tail,), (test_tail,), how)
+
+
+def _sides(
+    documents: Sequence[Document], places: Sequence[float], dev_from: float, test_from: float
+) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...]]:
+    """Train, dev and test, cut at two places."""
+    sides: tuple[list[Document], list[Document], list[Document]] = ([], [], [])
+    for document, at in zip(documents, places, strict=True):
+        sides[0 if at < dev_from else 1 if at < test_from else 2].append(document)
+    return tuple(sides[0]), tuple(sides[1]), tuple(sides[2])
 
 
 def completed(train: Sequence[Document], dev: Sequence[Document], test: Sequence[Document], name: str) -> Parts:
@@ -102,8 +114,6 @@ def _tails(
     each = min(max(1, round(SHARE * total)), length // 4)
     first = _boundary(largest.text, length - count * each, each)
     cuts = [first] if count == 1 else [first, _boundary(largest.text, length - each, each)]
-    if count == 2 and not 0 < cuts[0] < cuts[1] < length:
-        cuts = [length - 2 * each, length - each]
     names = (side,) if count == 1 else ("dev", "test")
     ends = [*cuts[1:], length]
     tails = tuple(
@@ -115,10 +125,10 @@ def _tails(
 
 
 def _boundary(text: str, at: int, room: int) -> int:
-    """The first paragraph end at or after ``at``, else line end, else ``at``: never further than a quarter of ``room``."""
-    window = text[at : at + max(1, room // 4)]
+    """The end of a paragraph, else of a line, at most a quarter of ``room`` behind ``at``; else ``at`` itself."""
+    window = text[at : at + room // 4]
     for end in ("\n\n", "\r\n\r\n", "\n"):
         found = window.find(end)
         if found >= 0:
             return at + found + len(end)
-    return at + 1 if text[at - 1 : at + 1] == "\r\n" else at
+    return at + 1 if room > 1 and text[at - 1 : at + 1] == "\r\n" else at

@@ -6,8 +6,8 @@ r"""Text to ids and back: byte-level BPE, bytes, characters, WordPiece, or any `
             <cls> <sep> 3 modes
             100 spares
 
-One special more, ``<unk>``, stands behind them in a WordPiece vocabulary, which cannot do without. Special-looking text of a
-user stays text: ``"</s>"`` in a document never becomes the end.
+One special more, ``<unk>``, stands behind them in a WordPiece vocabulary, which cannot do without. Special-looking
+text of a user stays text: ``"</s>"`` in a document never becomes the end.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import hashlib
 import json
 import re
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from string import punctuation
 from typing import Any, Literal, cast, get_args
+from unicodedata import category
 
 import numpy as np
 import tiktoken
@@ -33,11 +34,19 @@ from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import bar
 from .documents import Corpus, byte_count
+from .vocabulary import Vocabulary
 
 Kind = Literal["bpe", "byte", "char", "wordpiece"]
 Role = Literal["pad", "bos", "eos", "mask", "cls", "sep"]
 
-SPECIALS: dict[Role, str] = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "mask": "<mask>", "cls": "<cls>", "sep": "<sep>"}
+SPECIALS: dict[Role, str] = {
+    "pad": "<pad>",
+    "bos": "<s>",
+    "eos": "</s>",
+    "mask": "<mask>",
+    "cls": "<cls>",
+    "sep": "<sep>",
+}
 MODES = tuple(f"<mode:{n}>" for n in range(3))
 SPARES = tuple(f"<spare:{n}>" for n in range(100))
 RESERVED = (*SPECIALS.values(), *MODES, *SPARES)
@@ -51,8 +60,8 @@ NAMES: dict[Role, tuple[str, ...]] = {
     "cls": ("<cls>", "[CLS]"),
     "sep": ("<sep>", "[SEP]"),
 }
-# GPT-2's pieces, with numbers cut into groups of at most three digits. A piece never crosses into white space, so a text
-# may be cut before white space that follows something else, and encodes to the same ids.
+# GPT-2's pieces, with numbers cut into groups of at most three digits. A piece never goes from other text into white
+# space, so a text may be cut there and encodes to the same ids.
 PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 SAMPLE = (
     "  The 12345 cats' tails — isn't it?\r\n\tÜber naïve e\u0301; \U0001f600\U0001f469\u200d\U0001f680 的确，中文文本。"
@@ -103,7 +112,9 @@ class Tokenizer:
         self.size: int = max(vocabulary.values()) + 1
         self.padded: int = -(-self.size // 64) * 64
         self.kind: str = _kind(layout)
-        ids = {role: _special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS}
+        ids: dict[Role, int | None] = {
+            role: _special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS
+        }
         self.pad, self.mask, self.cls, self.sep = ids["pad"], ids["mask"], ids["cls"], ids["sep"]
         self.bos = ids["bos"] if ids["bos"] is not None else ids["eos"]
         self.eos = ids["eos"] if ids["eos"] is not None else ids["bos"]
@@ -115,8 +126,8 @@ class Tokenizer:
         special = {token["id"] for token in layout["added_tokens"] if token["special"]}
         self.special_ids: NDArray[np.bool_] = np.ones(self.padded, bool)
         self.special_ids[sorted(id for id in vocabulary.values() if id not in special)] = False
-        beyond = range(self.size, self.padded)
-        self.unpredictable: NDArray[np.int64] = np.array([*([] if self.pad is None else [self.pad]), *beyond], np.int64)
+        never = [*([] if self.pad is None else [self.pad]), *range(self.size, self.padded)]
+        self.unpredictable: NDArray[np.int64] = np.array(never, np.int64)
         self.pieces: tuple[bytes, ...] = _pieces(layout, vocabulary, special, self.size)
         self._lengths = np.zeros(self.padded, np.int64)
         self._lengths[: self.size] = [len(piece) for piece in self.pieces]
@@ -134,15 +145,25 @@ class Tokenizer:
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, {self.size:,} ids, {self.fingerprint})"
 
+    def _marks(self) -> dict[Role, int | None]:
+        return {role: getattr(self, role) for role in SPECIALS}
+
     def need(self, role: Role) -> int:
         """The id of a special, or a clear error where this tokenizer has none."""
         id = cast(int | None, getattr(self, role))
         if id is None:
             raise SightlineError(
                 f"this tokenizer ({self.kind}, {self.size:,} ids) has no {role} token",
-                f"Choose a family that needs none, add {NAMES[role][0]} to its tokenizer.json, or train one (--tokenizer bpe)",
+                f"Choose a family without it, add {NAMES[role][0]} to tokenizer.json, or train one: --tokenizer bpe",
             )
         return id
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The ids alone: what a family must know of this tokenizer."""
+        marks = {role: -1 if (id := getattr(self, role)) is None else id for role in SPECIALS}
+        special = tuple(np.flatnonzero(self.special_ids[: self.size]).tolist())
+        return Vocabulary(self.size, self.padded, modes=self.modes, specials=special, **marks)
 
     @property
     def filler(self) -> int:
@@ -199,7 +220,9 @@ class Tokenizer:
         numbers = [int(id) for id in ids]
         outside = next((id for id in numbers if not 0 <= id < self.size), None)
         if outside is not None:
-            raise SightlineError(f"id {outside} is not in a vocabulary of {self.size:,}", "Check that model and tokenizer fit")
+            raise SightlineError(
+                f"id {outside} is not in a vocabulary of {self.size:,}", "Check that model and tokenizer fit"
+            )
         if self.kind == "wordpiece" or not self._spells:
             return str(self._engine.decode(numbers, skip_special_tokens=not specials))
         parts = (self.show(id).encode() if specials and self.special_ids[id] else self.pieces[id] for id in numbers)
@@ -232,11 +255,11 @@ class Tokenizer:
     def word_starts(self, tokens: NDArray[Any], documents: NDArray[Any]) -> NDArray[np.bool_]:
         """Where words begin in rows [B, T]; ``documents`` [B, T] numbers the documents, -1 where nothing is.
 
-        A token starts a word if it begins with white space, is a special, or begins with a character that is a word by itself
-        (Chinese, Japanese kana, emoji); if it follows white space or one of these; or if letters, digits and other
-        marks meet. Documents and rows begin with a word. WordPiece says it itself, with ``##``.
+        A token starts a word if it begins with white space, is a special, or begins with a character that is a word by
+        itself (Chinese, Japanese kana, emoji); if it follows white space or one of these; or if letters, digits and
+        other marks meet. Documents and rows begin with a word. WordPiece says it itself, with ``##``.
         """
-        start = self.starts_word[tokens]
+        start: NDArray[np.bool_] = self.starts_word[tokens]
         if self.kind != "wordpiece":
             before, after = self._carried(tokens)[:, :-1], self._first[tokens[:, 1:]]
             start[:, 1:] |= (after != INSIDE) & (before != after)
@@ -245,8 +268,8 @@ class Tokenizer:
         return start & (documents >= 0)
 
     def _carried(self, tokens: NDArray[Any]) -> NDArray[np.uint8]:
-        """The class of the last character begun up to each token; a token of continuing bytes hands on the one before."""
-        last = self._last[tokens]
+        """The class of the last character begun up to each token; a token of continuing bytes hands on the former."""
+        last: NDArray[np.uint8] = self._last[tokens]
         unknown = last == INSIDE
         if not unknown.any():
             return last
@@ -259,7 +282,7 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "tokenizer.json", "w") as handle:
             handle.write(self._engine.to_str(pretty=True))
-        names = {f"{role}_token": self._engine.id_to_token(id) for role in SPECIALS if (id := getattr(self, role)) is not None}
+        names = {f"{role}_token": self._engine.id_to_token(id) for role, id in self._marks().items() if id is not None}
         if (unknown := self._engine.token_to_id(UNKNOWN)) is not None:
             names["unk_token"] = self._engine.id_to_token(unknown)
         extra = [self._engine.id_to_token(id) for id in (*self.modes, *self.spares)]
@@ -326,7 +349,7 @@ def train_tokenizer(
     least = len(RESERVED) + (256 if kind == "bpe" else 64)
     if wanted < least:
         raise SightlineError(
-            f"a {kind} vocabulary of {wanted:,} ids is too small: {len(RESERVED)} are reserved and {least} are the least",
+            f"a {kind} vocabulary of {wanted:,} ids is too small: at least {least}, {len(RESERVED)} of them reserved",
             f"Ask for more, such as {kind}:{default_size(total)}, or take byte or char",
         )
     return Tokenizer(_bpe_engine(sample, wanted) if kind == "bpe" else _wordpiece_engine(sample, wanted))
@@ -342,7 +365,9 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, seed: int = 0) -> Tok
     if kind not in get_args(Kind):
         return Tokenizer.load(cast(str, spec))
     if size and (not re.fullmatch(r"[0-9]+", size) or kind in ("byte", "char")):
-        raise SightlineError(f"the tokenizer {spec} is not known", "Choose bpe, bpe:4096, byte, char, wordpiece:8000 or a path")
+        raise SightlineError(
+            f"the tokenizer {spec} is not known", "Choose bpe, bpe:4096, byte, char, wordpiece:8000 or a path"
+        )
     texts = (document.text for document in corpus.train)
     return train_tokenizer(texts, cast(Kind, kind), int(size) if size else None, seed=seed)
 
@@ -356,7 +381,9 @@ def _kind(layout: dict[str, Any]) -> str:
     if name != "BPE":
         return name.lower()
     byte_level = _has(layout["decoder"], "ByteLevel")
-    plain = not model["merges"] and layout["normalizer"] is None and all(one["special"] for one in layout["added_tokens"])
+    plain = (
+        not model["merges"] and layout["normalizer"] is None and all(one["special"] for one in layout["added_tokens"])
+    )
     if plain and byte_level and len(model["vocab"]) - len(layout["added_tokens"]) == 256:
         return "byte"
     if plain and model["byte_fallback"] and layout["pre_tokenizer"] is None and "<0xFF>" in model["vocab"]:
@@ -439,14 +466,14 @@ def _continued(layout: dict[str, Any], vocabulary: dict[str, int]) -> list[int]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _class(character: str) -> int:
-    code, category = ord(character), unicodedata.category(character)
+    code, sort = ord(character), category(character)
     if character.isspace():
         return SPACE
-    if category[0] == "M" or category == "Cf":  # accents, joiners, variation selectors belong to what they follow
+    if sort[0] == "M" or sort == "Cf":  # accents, joiners, variation selectors belong to what they follow
         return INSIDE
-    if category == "So" or any(low <= code <= high for low, high in WORDLIKE):
+    if sort == "So" or any(low <= code <= high for low, high in WORDLIKE):
         return ALONE
-    return {"L": LETTER, "N": DIGIT}.get(category[0], MARK)
+    return {"L": LETTER, "N": DIGIT}.get(sort[0], MARK)
 
 
 def _lead_class(byte: int) -> int:
@@ -498,10 +525,10 @@ def _character_table(kind: str, vocabulary: dict[str, int]) -> NDArray[np.int32]
 
 
 def _bulk(engine: Engine, kind: str, layout: dict[str, Any], pieces: Sequence[bytes]) -> tiktoken.Encoding | None:
-    """tiktoken over the same merges: five to ten times faster. Only for our own BPE, and only where the ids are the same.
+    """tiktoken over the same merges, five to ten times faster; only for our own BPE, only where the ids are the same.
 
-    tiktoken merges any two neighbours whose join is a piece, tokenizers only the pairs it was taught; so the ids are compared on
-    the sample and on a few thousand joins of pieces drawn at random.
+    tiktoken merges any two neighbours whose join is a piece, tokenizers only the pairs it was taught; so the ids are
+    compared on the sample, on long runs of one character and on a few hundred joins of pieces drawn at random.
     """
     if kind != "bpe" or json.loads(_pieces_cutter().__getstate__()) != layout["pre_tokenizer"]:
         return None
@@ -525,7 +552,7 @@ def _bulk(engine: Engine, kind: str, layout: dict[str, Any], pieces: Sequence[by
 
 
 def _encoded_in_bulk(bulk: tiktoken.Encoding, engine: Engine, text: str) -> NDArray[np.int32]:
-    """tiktoken's ids, a part of the text at a time; a part that is too much for its regular expressions goes to the engine."""
+    """tiktoken's ids, part by part; a part that is too much for its regular expressions goes to the engine."""
     ids = []
     for part in _cut(text):
         try:
@@ -536,7 +563,7 @@ def _encoded_in_bulk(bulk: tiktoken.Encoding, engine: Engine, text: str) -> NDAr
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Parts of about a mebibyte, cut before white space that follows something else: PIECES never crosses such a place."""
+    """Parts of about a mebibyte, cut before white space that follows something else: no piece crosses such a place."""
     seam, start = re.compile(r"\S(?=\s)"), 0
     while len(text) - start > CHUNK and (found := seam.search(text, start + CHUNK)):
         yield text[start : found.end()]
@@ -558,7 +585,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _sample(texts: Sequence[str], total: int, most: int, seed: int) -> Iterator[str]:
-    """All texts where they are small enough; else blocks of 16 Ki characters, each kept or not by a hash of its place."""
+    """All texts where they are small enough; else blocks of 16 Ki characters, kept or not by a hash of their place."""
     if total <= most:
         yield from texts
         return
@@ -631,15 +658,23 @@ def _wordpiece_engine(sample: Sequence[str], size: int) -> Engine:
     seen: Counter[str] = Counter()
     for text in sample:
         seen.update(engine.normalizer.normalize_str(text))
-    # The trainer breaks ties of its alphabet by chance, so it is chosen here: the commonest, at most half the vocabulary.
+    # The trainer picks its alphabet, and the ids of its "##" letters, in an order that changes from run to run; so both
+    # are chosen here: the commonest characters, and those of them that can stand inside a word (BERT cuts Han and
+    # punctuation apart).
     common = sorted((c for c in seen if not c.isspace()), key=lambda c: (-seen[c], c))
     alphabet = sorted(common[: (size - len(RESERVED) - 1) // 2])
+    inner = [f"##{c}" for c in alphabet if _class(c) != ALONE and c not in punctuation and category(c)[0] != "P"]
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
-        special_tokens=_added([*RESERVED, UNKNOWN]),
+        special_tokens=_added([*RESERVED, UNKNOWN, *inner]),
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         show_progress=sys.stderr.isatty(),
     )
     engine.train_from_iterator(sample, trainer, length=len(sample))
-    return engine
+    # The same parts around the trained vocabulary, in which the "##" letters are no specials.
+    trained = Engine(models.WordPiece(engine.get_vocab(), unk_token=UNKNOWN))
+    trained.normalizer, trained.pre_tokenizer = engine.normalizer, engine.pre_tokenizer
+    trained.decoder = engine.decoder
+    trained.add_special_tokens(_added([*RESERVED, UNKNOWN]))
+    return trained

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..errors import SightlineError
 
+ROUNDING = 1e-12  # a sum that is p but for the last bits of a double has reached p
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -73,7 +75,7 @@ class Sampling:
             ordered[..., self.top_k :] = 0
             ordered = ordered / ordered.sum(-1, keepdim=True)
         if self.top_p < 1:
-            reached = ordered.cumsum(-1)[..., :-1] >= self.top_p  # by the ids up to here: the next is one too many
+            reached = ordered.cumsum(-1)[..., :-1] >= self.top_p - ROUNDING  # so the next is one too many
             ordered[..., 1:] = torch.where(reached, 0.0, ordered[..., 1:])
         return torch.zeros_like(p).scatter_(-1, ids, ordered)
 

@@ -5,7 +5,7 @@
                    |---|---|   asked here: ---         window of what the family conditions on (left, right, both)
                        |---|---|
 
-Score classes: docs of ``sightline.sight.score_of``; pseudo-likelihood: Salazar et al., Masked Language Model Scoring (2020).
+Pseudo-likelihood: Salazar et al., Masked Language Model Scoring (2020).
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ def windows(length: int, first: int, last: int, context: int, side: Side) -> Ite
     SightlineError : a context too short to slide.
     """
     if context < 4:
-        raise SightlineError(f"a context of {context} tokens is too short to score with", "Use a model with a longer one")
+        raise SightlineError(
+            f"a context of {context} tokens is too short to score with", "Use a model with a longer one"
+        )
     if side == "right":
         for mirrored in windows(length, length - last, length - first, context, "left"):
-            yield Window(length - mirrored.end, length - mirrored.start, length - mirrored.last, length - mirrored.first)
+            yield Window(
+                length - mirrored.end, length - mirrored.start, length - mirrored.last, length - mirrored.first
+            )
         return
     margin = context // 2 if side == "left" else context // 4
     at = first

@@ -54,9 +54,7 @@ def ratio(top: Any, bottom: Any, seed: int = 0, draws: int = DRAWS) -> Interval:
     return Interval(value, *_ends(np.concatenate(drawn)))
 
 
-def difference(
-    top: Any, bottom: Any, other_top: Any, other_bottom: Any, seed: int = 0, draws: int = DRAWS
-) -> Interval:
+def difference(top: Any, bottom: Any, other_top: Any, other_bottom: Any, seed: int = 0, draws: int = DRAWS) -> Interval:
     """The first ratio minus the second, on the same draws of documents; each side draws its own seeds.
 
     Raises
@@ -67,9 +65,7 @@ def difference(
     others, other_bottoms = _lines(other_top, other_bottom)
     if tops.shape[1] != others.shape[1]:
         raise ValueError(f"a paired comparison needs the same documents: {tops.shape[1]} and {others.shape[1]}")
-    value = float(
-        _ratios(tops.sum(1), bottoms.sum(1)).mean() - _ratios(others.sum(1), other_bottoms.sum(1)).mean()
-    )
+    value = float(_ratios(tops.sum(1), bottoms.sum(1)).mean() - _ratios(others.sum(1), other_bottoms.sum(1)).mean())
     if tops.shape[1] < 2:
         return Interval(value, None, None)
     generator = np.random.default_rng(seed)

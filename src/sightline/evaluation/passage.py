@@ -1,4 +1,4 @@
-"""Held-out passages to write: what stands before, what is to be written, what stands after. The same for all families."""
+"""Held-out passages: what stands before, what is to be written, what stands after. The same for all families."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ..data import Document, Tokenizer
 
 TRIES = 50  # places looked at for each passage
-BLANKS = ("___", "[MASK]")  # text that a person would write for a blank
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,18 @@ class Passage:
 
 
 def passages(
-    documents: Sequence[Document], tokenizer: Tokenizer, *, count: int = 16, length: int = 32, side: int = 64, seed: int = 0
+    documents: Sequence[Document],
+    tokenizer: Tokenizer,
+    *,
+    count: int = 16,
+    length: int = 32,
+    side: int = 64,
+    seed: int = 0,
 ) -> tuple[Passage, ...]:
     """Draw passages of ``side``, ``length`` and ``side`` tokens; fewer, or none, where the documents are too short.
 
-    What is to be written begins at the beginning of a word wherever the tokenizer shows one, and no part is cut within a
-    character. Longer documents are drawn more often.
+    What is to be written begins at the beginning of a word wherever the tokenizer shows one, and no part is cut
+    within a character. Longer documents are drawn more often.
     """
     whole = 2 * side + length
     ids = [one for one in tokenizer.encode_many([document.text for document in documents]) if len(one) >= whole]
@@ -57,7 +62,9 @@ def passages(
     return tuple(drawn)
 
 
-def copies(documents: Sequence[Document], tokenizer: Tokenizer, *, count: int, length: int, seed: int = 0) -> tuple[str, ...]:
+def copies(
+    documents: Sequence[Document], tokenizer: Tokenizer, *, count: int, length: int, seed: int = 0
+) -> tuple[str, ...]:
     """Random stretches of the training text, ``length`` tokens each: what writing must beat."""
     generator = np.random.default_rng((seed, 7))
     sizes = np.array([len(document.text) for document in documents], dtype=np.float64)
@@ -75,7 +82,7 @@ def copies(documents: Sequence[Document], tokenizer: Tokenizer, *, count: int, l
 def _passage(
     ids: NDArray[np.int32], start: int, tokenizer: Tokenizer, length: int, side: int, strict: bool
 ) -> Passage | None:
-    """The passage that starts here, or None where it would be cut within a character or a word, or holds a blank."""
+    """The passage that starts here, or None where it would be cut within a character or a word."""
     middle, end, last = start + side, start + side + length, start + 2 * side + length
     if strict and tokenizer.starts_word[ids].any() and not tokenizer.starts_word[ids[middle]]:
         return None
@@ -85,8 +92,6 @@ def _passage(
     joined = left + truth + right
     if tokenizer.lossless and joined != tokenizer.decode(ids[start:last]):
         return None
-    if "\ufffd" in joined or any(blank in joined for blank in BLANKS) or not truth.strip():
+    if "\ufffd" in joined or not truth.strip():
         return None
-    if right[:1].isdigit():
-        return None  # behind a blank it would be read as a part of its length
     return Passage(left, truth, right, length)

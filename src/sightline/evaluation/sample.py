@@ -1,13 +1,14 @@
 """The documents that every family of a comparison is asked about: drawn once, by seed, sized by time.
 
-    test documents --drawn by seed--> pieces --each asked whole--> nats and bytes of each piece
-                                      a piece is a document, or a block of 1,000 bytes where documents are few
+test documents --drawn by seed--> pieces --each asked whole--> nats and bytes of each piece
+                                  a piece is a document, or a block of 1,000 bytes where documents are few
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +100,13 @@ def evaluation_sample(
         raise SightlineError("the test side holds no text", "Give a corpus with more documents, or a file named test")
     allowed, share = float(most_bytes), 1.0
     if seconds is not None and cost is not None:
-        allowed, share = _affordable(everything, seconds, cost, min(most_bytes, everything.bytes))
+        pilots = everything if everything.blocks else _in_blocks(everything, tokenizer)
+        allowed, share = _affordable(pilots, seconds, cost, min(most_bytes, everything.bytes))
     drawn = _drawn(everything, allowed)
     if not everything.blocks and tokenizer.lossless and len(drawn) < min(FEW, len(everything.pieces)):
-        everything = _in_blocks(everything)  # a few long documents would fill the time: blocks of many say more
-        drawn = _drawn(everything, allowed)
+        cut = _in_blocks(everything, tokenizer)  # a few long documents would fill the time: blocks of many say more
+        if len(blocks := _drawn(cut, allowed)) >= 2 * len(drawn):
+            everything, drawn = cut, blocks
     note = _note(drawn, everything.blocks, len(documents), share)
     return _compact(replace(everything, pieces=tuple(drawn), share=share, note=note))
 
@@ -115,14 +118,16 @@ def _all_of(documents: Sequence[Document], tokenizer: Tokenizer, seed: int) -> S
     chosen = [kept[at] for at in order]
     lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
     tokens, weights, pieces = [], [], []
-    for number, ids in enumerate(tokenizer.encode_many([document.text for document in chosen], "tokenizing the test side")):
+    for number, ids in enumerate(
+        tokenizer.encode_many([document.text for document in chosen], "tokenizing the test side")
+    ):
         marked = with_marks(ids, tokenizer)
         tokens.append(marked)
         weights.append(lengths[marked])
         size = int(weights[-1].sum()) if tokenizer.lossless else len(chosen[number].text.encode("utf-8"))
         pieces.append(Piece(number, 0, len(marked), size))
     whole = Sample(tuple(tokens), tuple(weights), tuple(pieces), False, 1.0, seed, "")
-    return _in_blocks(whole) if len(kept) < FEW and tokenizer.lossless else whole
+    return _in_blocks(whole, tokenizer) if len(kept) < FEW and tokenizer.lossless else whole
 
 
 def with_marks(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:
@@ -132,47 +137,42 @@ def with_marks(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32
     return np.concatenate([np.array(begin, np.int32), ids, np.array(end, np.int32)])
 
 
-def _in_blocks(whole: Sample) -> Sample:
+def _in_blocks(whole: Sample, tokenizer: Tokenizer) -> Sample:
     """Each document cut into runs of tokens of about ``BLOCK`` bytes, in drawn order.
 
-    A block begins at the first token that starts at or behind a multiple of ``BLOCK`` bytes, and holds whole
-    characters where the tokens do. What stands before it is still seen when it is scored.
+    A block begins with the first character that starts at or behind a multiple of ``BLOCK`` bytes. What stands before
+    it is still seen when it is scored.
     """
+    begins = np.array([not piece or piece[0] & 0xC0 != 0x80 for piece in tokenizer.pieces])
     pieces = []
     for number, weights in enumerate(whole.weights):
         ends = np.cumsum(weights)
         starts = ends - weights
-        block = starts // BLOCK
+        opens = np.where(begins[whole.tokens[number]], np.arange(len(weights)), 0)
+        block = (starts // BLOCK)[np.maximum.accumulate(opens)]  # within a character the block goes on
         edges = np.flatnonzero(np.diff(block)) + 1
         cuts = [0, *edges.tolist(), len(weights)]
         if len(cuts) > 2 and ends[-1] - starts[cuts[-2]] < BLOCK // 2:
             del cuts[-2]  # a short tail joins the block before it
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             pieces.append(Piece(number, first, last, int(weights[first:last].sum())))
     order = np.random.default_rng((whole.seed, 2)).permutation(len(pieces))
     return replace(whole, pieces=tuple(pieces[at] for at in order), blocks=True)
 
 
 def _drawn(sample: Sample, allowed: float) -> list[Piece]:
-    """Pieces from the front up to ``allowed`` bytes; a piece too long is passed over; never none."""
-    drawn: list[Piece] = []
-    left = allowed
-    for piece in sample.pieces:
-        if piece.bytes <= left:
-            drawn.append(piece)
-            left -= piece.bytes
-    return drawn or [min(sample.pieces, key=lambda piece: piece.bytes)]
+    """Pieces from the front, as many as fit in ``allowed`` bytes; never none."""
+    total = np.cumsum([piece.bytes for piece in sample.pieces])
+    count = int(np.searchsorted(total, allowed, side="right"))
+    return list(sample.pieces[:count]) or [min(sample.pieces, key=lambda piece: piece.bytes)]
 
 
-def _affordable(
-    sample: Sample, seconds: float, cost: Callable[[Sample], float], most: float
-) -> tuple[float, float]:
+def _affordable(sample: Sample, seconds: float, cost: Callable[[Sample], float], most: float) -> tuple[float, float]:
     """Bytes and share that the time buys, from two pilots: one asks everything, one a share.
 
     Half of the time goes to the part that every byte costs, so that there are many documents; the rest buys the share.
     """
-    source = sample if sample.blocks else _in_blocks(sample)
-    pilot = replace(source, pieces=tuple(_drawn(source, PILOT_BYTES)))
+    pilot = replace(sample, pieces=tuple(_drawn(sample, PILOT_BYTES)))
     cost(pilot)  # the first pass warms up caches and allocators
     whole = cost(pilot) / pilot.bytes
     if whole * most <= seconds:
@@ -195,8 +195,8 @@ def _note(pieces: list[Piece], blocks: bool, documents: int, share: float) -> st
     if blocks:
         came_from = len({piece.document for piece in pieces})
         what = (
-            f"{len(pieces):,} blocks of about {BLOCK:,} bytes from {came_from:,} of {documents:,} test documents, {total:,} "
-            f"bytes, drawn by seed; the interval draws blocks, since documents are too few"
+            f"{len(pieces):,} blocks of about {BLOCK:,} bytes from {came_from:,} of {documents:,} test documents, "
+            f"{total:,} bytes, drawn by seed; the interval draws blocks, since so few documents say little"
         )
     if share < 1:
         what += f"; families that need a pass per token are asked {share:.1%} of the tokens, drawn by seed"

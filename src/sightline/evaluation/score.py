@@ -41,7 +41,9 @@ class Score:
             return f"{self.name}: not measured ({self.note})"
         bound = "<= " if self.class_ == "bound" else ""
         interval = "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
-        return f"{self.name}: {bound}{self.value:.3f}{interval} {self.unit} ({self.class_}, {self.column}, n = {self.n})"
+        return (
+            f"{self.name}: {bound}{self.value:.3f}{interval} {self.unit} ({self.class_}, {self.column}, n = {self.n})"
+        )
 
     def record(self) -> dict[str, Any]:
         """The score as plain JSON."""
@@ -125,7 +127,9 @@ def scored(runs: Sequence[Measured], seed: int = 0, draws: int = DRAWS) -> Score
     )
 
 
-def compared(runs: Sequence[Measured], others: Sequence[Measured], seed: int = 0, draws: int = DRAWS) -> Interval | None:
+def compared(
+    runs: Sequence[Measured], others: Sequence[Measured], seed: int = 0, draws: int = DRAWS
+) -> Interval | None:
     """The first family's score minus the second's, paired by document; None where they may not be compared.
 
     Only scores of one name, class and column are comparable; a pseudo score is comparable with nothing but pseudo.

@@ -1,4 +1,4 @@
-"""A question about texts with a right answer, made from what a corpus knows: its labels, or which document a paragraph is from."""
+"""A question about texts, made from what a corpus knows: its labels, or which document a paragraph is from."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def task_for(corpus: Corpus, label: str | None = None, seed: int = 0) -> Task | 
     )
     for where, documents, least in sides:
         found = _paragraphs_of(documents, by_label)
-        large = sorted(((name, texts) for name, texts in found.items() if len(texts) >= LEAST), key=lambda one: -len(one[1]))
+        large = sorted(
+            ((name, texts) for name, texts in found.items() if len(texts) >= LEAST), key=lambda one: -len(one[1])
+        )
         if len(large) >= least:
             chosen = dict(large[:CLASSES])
             what = f"which of the {len(chosen)} largest {kind} a paragraph is from"
@@ -86,12 +88,12 @@ def _by_label(corpus: Corpus, label: str, seed: int) -> Task | NoTask:
         known = [(document.text, number[document.label]) for document in documents if document.label in number]
         return tuple(known[at] for at in generator.permutation(len(known))[:limit])
 
-    parts = [side(getattr(corpus, name), limit) for name, limit in most.items()]
-    if not parts[1] or not parts[2]:
+    train, dev, test = (side(getattr(corpus, name), limit) for name, limit in most.items())
+    if not dev or not test:
         return NoTask(f"no document on the dev or test side has one of the values of {label!r}")
     dropped = len(counts) - len(classes)
     note = "whole documents, cut at the model's context" + (f"; {dropped:,} rarer values left out" if dropped else "")
-    return Task(*parts, classes=classes, what=f"the field {label!r} of a document", note=note)
+    return Task(train, dev, test, classes, f"the field {label!r} of a document", note)
 
 
 def _paragraphs_of(documents: Iterable[Document], by_label: bool) -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ class Understanding:
     dev: float = 0.0
 
 
-def understanding(model: Model, task: Task | NoTask) -> Understanding:
+def probed(model: Model, task: Task | NoTask) -> Understanding:
     """Probe the frozen model; empty, with the reason, where there is no question or no states to probe."""
     if isinstance(task, NoTask):
         return Understanding(_unmeasured(task.why))
@@ -101,7 +101,7 @@ def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:
     return [np.concatenate([batch[layer] for batch in pooled])[back] for layer in range(len(pooled[0]))]
 
 
-def understanding_floors(task: Task | NoTask) -> dict[str, Measured]:
+def probe_floors(task: Task | NoTask) -> dict[str, Measured]:
     """What needs no model: always the commonest class, and a regression on the texts' tf-idf words and characters."""
     if isinstance(task, NoTask):
         return {}

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,12 @@ from sacrebleu.metrics.chrf import CHRF
 from ..decoders.sampling import Sampling
 from ..objectives.model import Model
 from ..objectives.writing import Text, fill, generate
-from ..progress import bar
 from .passage import Passage
 from .score import Measured
 
-SAMPLED = Sampling(temperature=0.8, top_p=0.95)
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]")  # a Han character is a word
-AT_ONCE = 16
+WORDS = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]"
+)  # a Han character is a word
 NAMES = ("chrf", "distinct_2", "repetition")
 
 
@@ -63,25 +63,19 @@ class Writing:
     samples: tuple[Written, ...]
 
 
-def writing(model: Model, passages: Sequence[Passage], *, sampling: Sampling = SAMPLED, seed: int = 0) -> Writing:
-    """Let a family continue (or lead up to) each passage, and fill the blank in each; score both against what stood there."""
+def written_by(
+    model: Model, passages: Sequence[Passage], *, sampling: Sampling | None = None, seed: int = 0
+) -> Writing:
+    """Let a family continue (or lead up to) each passage, and fill the blank in each; both against what stood there."""
     if not passages:
         why = "the test documents are shorter than a passage"
         names = [*NAMES, "infill_chrf"]
         return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in names), ())
     from_right = model.objective.writes_from == "right"
     prompts = [passage.right if from_right else passage.left for passage in passages]
-    blanks = [f"{passage.left}___:{passage.tokens}{passage.right}" for passage in passages]
-    drafts: list[Text] = []
-    fills: list[Text] = []
-    length = passages[0].tokens
-    with bar(f"writing with {model.objective.family}", 2 * len(passages), "passages") as shown:
-        for start in range(0, len(passages), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            drafts += generate(model, prompts[part], length=length, sampling=sampling, seed=seed + start)
-            shown.advance(len(prompts[part]))
-            fills += fill(model, blanks[part], sampling=sampling, seed=seed + start)
-            shown.advance(len(prompts[part]))
+    blanks: list[list[str | int]] = [[passage.left, passage.tokens, passage.right] for passage in passages]
+    drafts = generate(model, prompts, length=passages[0].tokens, sampling=sampling, seed=seed)
+    fills = fill(model, blanks, sampling=sampling, seed=seed)
     written = [_draft(passage, text, from_right) for passage, text in zip(passages, drafts, strict=True)]
     filled = [_blank(passage, text) for passage, text in zip(passages, fills, strict=True)]
     measured = (*texts_scored(written), *texts_scored(filled, "infill_")[:1])
@@ -103,14 +97,14 @@ def copied(passages: Sequence[Passage], copies: Sequence[str]) -> tuple[Measured
 def texts_scored(texts: Sequence[Written], prefix: str = "") -> tuple[Measured, ...]:
     """chrF (0 to 100, mean over passages), distinct-2 over all passages, and repetition within them.
 
-    distinct-2 is the share of different pairs of words among all pairs: each pair counts as one over how often it occurs,
-    so that the share is a ratio of sums over passages.
+    distinct-2 is the share of different pairs of words among all pairs: each pair counts as one over how often it
+    occurs, so that the share is a ratio of sums over passages.
     """
     chrf = CHRF()
     ones = np.ones(len(texts))
     likeness = np.array([chrf.sentence_score(text.written, [text.truth]).score for text in texts])
     words = [WORDS.findall(text.written) for text in texts]
-    pairs = [list(zip(one, one[1:], strict=False)) for one in words]
+    pairs = [list(pairwise(one)) for one in words]
     often = Counter(pair for one in pairs for pair in one)
     distinct = np.array([sum(1 / often[pair] for pair in one) for one in pairs])
     fours = [list(zip(one, one[1:], one[2:], one[3:], strict=False)) for one in words]
@@ -137,13 +131,10 @@ def _unit(name: str) -> str:
 
 def _draft(passage: Passage, text: Text, from_right: bool) -> Written:
     if from_right:
-        written = text.text.removesuffix(passage.right)
-        return Written("beginning", f"[...]{passage.right}", text.given, written, passage.truth, text.how)
-    written = text.text.removeprefix(passage.left)
-    return Written("continuation", f"{passage.left}[...]", text.given, written, passage.truth, text.how)
+        return Written("beginning", f"[...]{passage.right}", text.given, text.pieces[0], passage.truth, text.how)
+    return Written("continuation", f"{passage.left}[...]", text.given, text.pieces[0], passage.truth, text.how)
 
 
 def _blank(passage: Passage, text: Text) -> Written:
-    written = text.text.removeprefix(passage.left).removesuffix(passage.right)
-    return Written("blank", f"{passage.left}[...]{passage.right}", text.given, written, passage.truth, text.how)
-
+    given = f"{passage.left}[...]{passage.right}"
+    return Written("blank", given, text.given, text.pieces[0], passage.truth, text.how)

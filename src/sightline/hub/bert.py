@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data.vocabulary import Vocabulary
 from ..objectives.masked import Masked
+from ..sight import everything
 from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
@@ -44,7 +44,7 @@ def _form(settings: Settings) -> Form:
     )
 
 
-def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
+def _settings(form: Form) -> dict[str, Any]:
     shape = form.shape
     return {
         "attention_probs_dropout_prob": shape.dropout,
@@ -57,7 +57,6 @@ def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
         "max_position_embeddings": shape.context,
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
-        "tie_word_embeddings": form.tied,
         "type_vocab_size": max(1, shape.segments),
     }
 
@@ -67,7 +66,8 @@ def _links(form: Form) -> list[Link]:
     rows = (shape.width,) * 3
     tables = {"embedding": "word", "places.0": "position", "segments": "token_type"}
     links = [
-        Link(f"stack.{ours}.weight", (f"bert.embeddings.{theirs}_embeddings.weight",)) for ours, theirs in tables.items()
+        Link(f"stack.{ours}.weight", (f"bert.embeddings.{theirs}_embeddings.weight",))
+        for ours, theirs in tables.items()
     ]
     parts = {
         "attention.out": "attention.output.dense",
@@ -86,16 +86,20 @@ def _links(form: Form) -> list[Link]:
         links.append(Link(f"head.dense.{kind}", (f"cls.predictions.transform.dense.{kind}",)))
         links.append(Link(f"head.norm.{kind}", (f"cls.predictions.transform.LayerNorm.{kind}",)))
     links.append(Link("head.bias", ("cls.predictions.bias",)))
-    return links if form.tied else [*links, Link("head.weight", ("cls.predictions.decoder.weight",))]
+    if not form.tied:  # then transformers keeps two biases and adds the second
+        links.append(Link("head.bias", ("cls.predictions.decoder.bias",)))
+    return links
 
 
 BERT = Architecture(
     name="bert",
     class_name="BertForMaskedLM",
     family=Masked,
+    sight=everything,
     form=_form,
     settings=_settings,
     links=_links,
+    table="cls.predictions.decoder.weight",
     prefix="bert.",
     renamed=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
     # The bias of the table is stored twice by some; pooling and the next-sentence answer take no part.

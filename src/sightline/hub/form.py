@@ -10,6 +10,7 @@ from typing import Any
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..objectives.base import Objective
+from ..sight import Rule
 from ..stacks.head import Head
 from ..stacks.parts import Activation, Norm
 from ..stacks.transformer import Shape, Transformer
@@ -110,7 +111,9 @@ class Settings:
     file: str
 
     def _wrong(self, name: str, value: object, wanted: str) -> SightlineError:
-        return SightlineError(f"{self.file} says {name} = {value!r}, where {wanted} is needed", "Correct it or copy it again")
+        return SightlineError(
+            f"{self.file} says {name} = {value!r}, where {wanted} is needed", "Correct it or copy it again"
+        )
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value as it stands; ``default`` where it is missing or null."""
@@ -121,7 +124,9 @@ class Settings:
         """A whole number above zero."""
         value = self.get(name, default)
         if value is None:
-            raise SightlineError(f"{self.file} does not say {name}", "Copy it again: it belongs to another model or is cut")
+            raise SightlineError(
+                f"{self.file} does not say {name}", "Copy it again: it belongs to another model or is cut"
+            )
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self._wrong(name, value, "a whole number above 0")
         return value
@@ -170,8 +175,9 @@ class Architecture:
     name : ``model_type`` in ``config.json``.
     class_name : the class of transformers that holds the model with its head.
     family : the objective that its sight and its questions are.
-    form : our form from its settings. settings : its settings from our form and vocabulary.
-    links : every tensor.
+    sight : who sees whom in it.
+    form : our form from its settings. settings : its settings from our form, ids of tokens left away.
+    links : every tensor but the head's own table. table : the name of that, where it is not tied.
     prefix : what stands before names in a file with the head, and may be missing in one without.
     renamed : (pattern, replacement) for names in old files.
     unused : pattern of names that play no part in the answers (buffers, pooling).
@@ -180,27 +186,51 @@ class Architecture:
     name: str
     class_name: str
     family: type[Objective]
+    sight: Rule
     form: Callable[[Settings], Form]
-    settings: Callable[[Form, Vocabulary], dict[str, Any]]
+    settings: Callable[[Form], dict[str, Any]]
     links: Callable[[Form], list[Link]]
+    table: str
     prefix: str
     renamed: tuple[tuple[str, str], ...] = ()
     unused: str = r"$^"
 
+    def config(self, form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
+        """The whole ``config.json``."""
+        marks = {
+            f"{mark}_token_id": id if (id := getattr(vocabulary, mark)) >= 0 else None for mark in ("pad", "bos", "eos")
+        }
+        settings = {
+            **self.settings(form),
+            **marks,
+            "architectures": [self.class_name],
+            "dtype": "float32",
+            "model_type": self.name,
+            "tie_word_embeddings": form.tied,
+            "vocab_size": form.shape.vocabulary,
+        }
+        return dict(sorted(settings.items()))
+
+    def all_links(self, form: Form) -> list[Link]:
+        """Every tensor of the form."""
+        return self.links(form) + ([] if form.tied else [Link("head.weight", (self.table,))])
+
     def fits(self, form: Form, objective: Objective) -> bool:
         """Whether transformers computes exactly this model, sight included."""
-        if objective.family != self.family.family:
+        if objective.family != self.family.family or objective.rule != self.sight:
             return False
-        if objective.rule != self.family.rule.fget(objective):  # type: ignore[attr-defined]
-            return False
-        settings = Settings(self.settings(form, objective.vocabulary), "config.json")
+        config = Settings(self.config(form, objective.vocabulary), "config.json")
         try:
-            return self.form(settings).plain == form.plain
+            return self.form(config).plain == form.plain
         except SightlineError:
-            return False
+            return False  # a value that transformers has too, but not in this architecture
 
     def current(self, name: str) -> str:
         """A tensor's name in a file, as it would be written today."""
         for pattern, replacement in self.renamed:
             name = re.sub(pattern, replacement, name)
         return name
+
+    def ignores(self, name: str) -> bool:
+        """Whether a tensor of this name plays no part in the answers."""
+        return re.match(self.unused, name) is not None

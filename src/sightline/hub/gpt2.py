@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data.vocabulary import Vocabulary
 from ..objectives.causal import Causal
+from ..sight import past
 from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
@@ -38,7 +38,7 @@ def _form(settings: Settings) -> Form:
     )
 
 
-def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
+def _settings(form: Form) -> dict[str, Any]:
     shape = form.shape
     return {
         "activation_function": activation_name(shape.activation),
@@ -51,7 +51,6 @@ def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
         "n_layer": shape.layers,
         "n_positions": shape.context,
         "resid_pdrop": shape.dropout,
-        "tie_word_embeddings": form.tied,
     }
 
 
@@ -74,16 +73,18 @@ def _links(form: Form) -> list[Link]:
             links.append(Link(f"{here}.weight", (f"{there}.weight",), turned=turned))
             links.append(Link(f"{here}.bias", (f"{there}.bias",)))
     links += [Link(f"stack.norm_final.{kind}", (f"transformer.ln_f.{kind}",)) for kind in ("weight", "bias")]
-    return links if form.tied else [*links, Link("head.weight", ("lm_head.weight",))]
+    return links
 
 
 GPT2 = Architecture(
     name="gpt2",
     class_name="GPT2LMHeadModel",
     family=Causal,
+    sight=past,
     form=_form,
     settings=_settings,
     links=_links,
+    table="lm_head.weight",
     prefix="transformer.",
     unused=r"transformer\.h\.\d+\.attn\.(masked_)?bias$",
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data.vocabulary import Vocabulary
 from ..objectives.causal import Causal
+from ..sight import past
 from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
@@ -48,7 +48,7 @@ def _form(settings: Settings) -> Form:
     )
 
 
-def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
+def _settings(form: Form) -> dict[str, Any]:
     shape = form.shape
     return {
         "attention_bias": shape.attention_bias,
@@ -65,7 +65,6 @@ def _settings(form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
         "rms_norm_eps": shape.norm_eps,
         "rope_parameters": {"rope_theta": shape.rope_base, "rope_type": "default"},
         "rope_theta": shape.rope_base,
-        "tie_word_embeddings": form.tied,
     }
 
 
@@ -85,16 +84,18 @@ def _links(form: Form) -> list[Link]:
             for part in ("gate", "up", "down"):
                 links.append(Link(f"{here}.feed.{part}.{kind}", (f"{there}.mlp.{part}_proj.{kind}",)))
     links.append(Link("stack.norm_final.weight", ("model.norm.weight",)))
-    return links if form.tied else [*links, Link("head.weight", ("lm_head.weight",))]
+    return links
 
 
 LLAMA = Architecture(
     name="llama",
     class_name="LlamaForCausalLM",
     family=Causal,
+    sight=past,
     form=_form,
     settings=_settings,
     links=_links,
+    table="lm_head.weight",
     prefix="model.",
     unused=r".*rotary_emb\.inv_freq$",
 )

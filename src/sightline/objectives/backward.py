@@ -5,7 +5,7 @@
     sat  · · ■ ■              cat        exact, and comparable with the causal model token for token
     .    · · · ■              sat
 
-Slots are laid in reading order, last token first, with ids counted from the end: to the stack this is one more triangle.
+Slots are laid in reading order, last token first, with ids counted from the end: to the stack it is one more triangle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Backward(Objective):
     score_class: ClassVar[Score] = "exact"
     decoder: ClassVar[str] = "right to left, cached"
     writes_from: ClassVar[Given] = "right"
-    columns: ClassVar[tuple[Column, ...]] = ("whole text",)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ("whole text",)
 
     @property
     def rule(self) -> Rule:

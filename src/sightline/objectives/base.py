@@ -62,8 +62,12 @@ class Objective(ABC):
     stack: ClassVar[Literal["transformer", "table"]] = "transformer"
     decoder: ClassVar[str]
     writes_from: ClassVar[Given]
-    columns: ClassVar[tuple[Column, ...]]
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a table of scores that the family may stand in; the first is its own."""
 
     @property
     @abstractmethod

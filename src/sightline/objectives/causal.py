@@ -31,7 +31,10 @@ class Causal(Objective):
     score_class: ClassVar[Score] = "exact"
     decoder: ClassVar[str] = "left to right, cached"
     writes_from: ClassVar[Given] = "left"
-    columns: ClassVar[tuple[Column, ...]] = ("whole text", "continuation")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ("whole text", "continuation")
 
     @property
     def rule(self) -> Rule:

@@ -38,9 +38,11 @@ class Masked(Objective):
     hide : single tokens, whole words, or spans of ``span`` tokens on average.
     random, kept : of the asked tokens, the shares shown as a random token and shown as they are (a declared leak);
         the rest show the mask. BERT: 0.1 and 0.1; both 0 is the pure form.
+
+    BERT asks for 0.15; the default is ModernBERT's 0.3 (Warner et al., 2024): twice the answers from a pass.
     """
 
-    rate: float = 0.15
+    rate: float = 0.3
     rate_end: float | None = None
     hide: Hidden = "token"
     span: float = 3.0
@@ -52,7 +54,10 @@ class Masked(Objective):
     score_class: ClassVar[Score] = "pseudo"
     decoder: ClassVar[str] = "refinement (Mask-Predict)"
     writes_from: ClassVar[Given] = "both"
-    columns: ClassVar[tuple[Column, ...]] = ("infilling",)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ("infilling",)
 
     def __post_init__(self) -> None:
         for name in ("rate", "rate_end"):

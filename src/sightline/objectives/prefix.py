@@ -40,7 +40,11 @@ class Prefix(Objective):
     score_class: ClassVar[Score] = "exact"
     decoder: ClassVar[str] = "left to right after the opening, cached"
     writes_from: ClassVar[Given] = "left"
-    columns: ClassVar[tuple[Column, ...]] = ("whole text", "continuation")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Whole texts are scored only if openings of nothing were trained on too."""
+        return ("whole text", "continuation") if self.empty > 0 else ("continuation",)
 
     @property
     def rule(self) -> Rule:

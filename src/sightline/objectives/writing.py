@@ -100,6 +100,7 @@ def generate(
         pen.check_room(parts)
     stops = () if side == "both" else tuple(stop for stop in model.objective.stops if stop >= 0)
     how = f"{_way(side, iterations)}, {f'beam of {beams}' if beams > 1 else pen.sampling}"
+    given: Given = "left" if side == "both" else side
     texts: list[list[Text]] = [[] for _ in lines]
     order = sorted(range(len(lines)), key=lambda line: len(prompted[line // copies]))  # like lengths pad least
     rounds = iterations if side == "both" else length
@@ -113,7 +114,7 @@ def generate(
                 new = done.canvas.tokens[at][done.canvas.inside[at] & ~done.canvas.given[at]].tolist()
                 piece = _trimmed(_piece(model, [] if side == "right" else ids, new), side)
                 text = piece + prompt if side == "right" else prompt + piece
-                texts[number].append(Text(text, (piece,), "left" if side == "both" else side, how, float(done.total[at])))
+                texts[number].append(Text(text, (piece,), given, how, float(done.total[at])))
     return [text for of_line in texts for text in of_line]
 
 
@@ -125,7 +126,7 @@ def _check(length: int, n_best: int, beams: int, sampling: Sampling, side: Given
     if beams > 1 and side == "both":
         raise SightlineError("a family that sees both sides refines its text and has no beams", "Leave beams away")
     if n_best > 1 and beams == 1 and sampling.greedy:
-        raise SightlineError(f"the likeliest text is one, but {n_best} are wanted", "Use beams or a temperature above 0")
+        raise SightlineError(f"the likeliest text is one, but {n_best} are wanted", "Use beams or a temperature")
 
 
 def _policy(side: Given, beams: int, length_penalty: float, n_best: int, iterations: int) -> Policy:
@@ -180,25 +181,34 @@ class _Pen:
         opened = sum(part for part in parts if isinstance(part, int))
         if total > self.model.context:
             raise SightlineError(
-                f"{total - opened} tokens given and {opened} to write exceed the model's context of {self.model.context}",
+                f"{total - opened} tokens given and {opened} to write exceed the model's context, {self.model.context}",
                 "Shorten the text or the length",
+            )
+        if total == opened:
+            raise SightlineError(
+                "the text is empty and the tokenizer has no mark that it could start from", "Give at least one word"
             )
 
     def write(
-        self, canvas: Canvas, policy: Policy, stops: Sequence[int], min_length: int, shown: Bar, greedy: bool = False
+        self,
+        canvas: Canvas,
+        policy: Policy,
+        stops: Sequence[int] = (),
+        min_length: int = 0,
+        shown: Bar | None = None,
     ) -> Written:
         return write(
             self.model.objective.fill,
             self.model.logits,
             canvas,
             policy,
-            GREEDY if greedy or isinstance(policy, Beam) else self.sampling,
+            self.sampling,
             stops=stops,
             forbidden=self.forbidden,
             min_length=min_length,
             make_cache=Cache if self.caches else None,
             generator=self.generator,
-            on_round=lambda draft, number: shown.advance(1),
+            on_round=None if shown is None else lambda draft, number: shown.advance(1),
         )
 
 
@@ -358,7 +368,7 @@ def _refined(pen: _Pen, gapped: list[_Gapped], iterations: int) -> None:
     with bar("filling", -(-len(gapped) // LINES) * iterations, "rounds") as shown:
         for start in range(0, len(gapped), LINES):
             batch = gapped[start : start + LINES]
-            done = pen.write(Canvas.laid([text.laid() for text in batch]), Refine(iterations), (), 0, shown)
+            done = pen.write(Canvas.laid([text.laid() for text in batch]), Refine(iterations), shown=shown)
             for line, text in enumerate(batch):
                 at = len(text.ids[0])
                 for blank, gap in enumerate(text.gaps):
@@ -387,8 +397,7 @@ def _chosen(pen: _Pen, gapped: list[_Gapped], candidates: int) -> None:
                 for text, blank in zip(batch, blanks, strict=True)
                 for _ in range(copies)
             ]
-            with bar("writing") as rounds:
-                done = pen.write(Canvas.laid(lines), policy, (), 0, rounds)
+            done = pen.write(Canvas.laid(lines), policy)
             for at, (text, blank) in enumerate(zip(batch, blanks, strict=True)):
                 mine = np.flatnonzero(done.owners // copies == at)
                 new = [done.canvas.tokens[line][done.canvas.inside[line] & ~done.canvas.given[line]] for line in mine]
@@ -399,9 +408,13 @@ def _chosen(pen: _Pen, gapped: list[_Gapped], candidates: int) -> None:
 
 
 def _best(pen: _Pen, text: _Gapped, blank: int, new: list[NDArray[Any]], logprobs: NDArray[np.float64]) -> int:
-    """The candidate under which the given part behind the blank is likeliest; where there is none, the likeliest."""
+    """The candidate under which the given part behind the blank is likeliest; where there is none, the likeliest.
+
+    Marks do not count: a given text may be a piece of a longer one.
+    """
     from_right = pen.model.objective.writes_from == "right"
-    rest = text.ids[blank] if from_right else text.ids[blank + 1]
+    part = text.ids[blank] if from_right else text.ids[blank + 1]
+    rest = [id for id in part if not pen.model.objective.vocabulary.is_special[id]]
     if not rest:
         return int(logprobs.argmax())
     known = text.after(blank) if from_right else text.before(blank)

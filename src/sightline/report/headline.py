@@ -46,7 +46,7 @@ EMPTY = Cell("–")
 def headline(results: Results) -> Headline:
     """Every family's figures; a pseudo score stands in a column of its own, present only where there is one."""
     families = results.families
-    own = any(family.own_scale() is not None and family.own_scale().value is not None for family in families)  # type: ignore[union-attr]
+    own = any((score := family.own_scale()) is not None and score.value is not None for family in families)
     infill = any(family.score("infill_chrf") is not None for family in families)
     headings = [
         Heading("parameters", "without embeddings"),

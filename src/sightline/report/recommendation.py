@@ -48,7 +48,9 @@ def recommended(results: Results) -> list[str]:
             sentences.append(said)
     for side in ("left", "right", "both"):
         entrants = [one for one in _entrants(results, "chrf") if one[1].column == side]
-        purpose = {"left": "to write on from a beginning", "right": "to write up to an end"}.get(side, "to write with both sides given")
+        purpose = {"left": "to write on from a beginning", "right": "to write up to an end"}.get(
+            side, "to write with both sides given"
+        )
         if said := _answer(results, _WRITING, entrants, purpose):
             sentences.append(said)
     if said := _fastest(results):
@@ -70,9 +72,7 @@ def _entrants(results: Results, name: str) -> list[tuple[Family, Score]]:
     return found
 
 
-def _answer(
-    results: Results, question: _Question, entrants: Sequence[tuple[Family, Score]], purpose: str = ""
-) -> str:
+def _answer(results: Results, question: _Question, entrants: Sequence[tuple[Family, Score]], purpose: str = "") -> str:
     if not entrants:
         return ""
     purpose = purpose or question.purpose
@@ -83,7 +83,9 @@ def _answer(
     beaten = _beats_floors(results, question, score)
     if len(ranked) == 1:
         return f"{_capital(purpose)}: {best.family} is the only one measured here, at {figure}.{beaten}"
-    level = [family.family for family, other in ranked[1:] if not _better(results, question, best, score, family, other)]
+    level = [
+        family.family for family, other in ranked[1:] if not _better(results, question, best, score, family, other)
+    ]
     if not level:
         second, runner_up = ranked[1]
         return (
@@ -99,9 +101,7 @@ def _answer(
     )
 
 
-def _better(
-    results: Results, question: _Question, best: Family, score: Score, other: Family, others: Score
-) -> bool:
+def _better(results: Results, question: _Question, best: Family, score: Score, other: Family, others: Score) -> bool:
     """Whether the best is better than another by more than chance."""
     if score.class_ == "exact" and others.class_ == "bound":
         return False  # the other's true value lies somewhere below its bound
@@ -128,7 +128,9 @@ def _beats_floors(results: Results, question: _Question, score: Score) -> str:
         edge = _value(score) if edge is None else edge
         clear = edge < _value(line) if question.lower_is_better else edge > _value(line)
         if not clear:
-            warnings.append(f" But {floor.name} reaches {_figure(line, question)}: nothing here is clearly above that floor.")
+            warnings.append(
+                f" But {floor.name} reaches {_figure(line, question)}: nothing here is clearly above that floor."
+            )
     return "".join(warnings)
 
 

@@ -1,4 +1,4 @@
-"""What a run found, as plain records: ``results.json`` read with checks, so that the page and the tables can trust it."""
+"""What a run found: ``results.json`` read with checks, so that the page and the tables can trust it."""
 
 from __future__ import annotations
 
@@ -202,31 +202,46 @@ class Results:
 
 
 def _family(record: Mapping[str, Any]) -> Family:
-    numbers = {
-        name: _number(record.get(name))
-        for name in (
-            "parameters", "embedding_parameters", "tokens_seen", "slots_seen", "asked", "seconds", "flops",
-            "tokens_per_second", "learning_rate", "best_step",
-        )
-    }  # fmt: skip
-    words = {name: str(record.get(name) or "") for name in ("title", "rule", "stack", "decoder", "sight_svg", "sight_text")}
+    def number(name: str) -> float | None:
+        return _number(record.get(name))
+
+    def words(name: str) -> str:
+        return str(record.get(name) or "")
+
     return Family(
         family=str(record["family"]),
+        title=words("title"),
+        parameters=number("parameters"),
+        embedding_parameters=number("embedding_parameters"),
+        tokens_seen=number("tokens_seen"),
+        slots_seen=number("slots_seen"),
+        asked=number("asked"),
+        seconds=number("seconds"),
+        flops=number("flops"),
+        tokens_per_second=number("tokens_per_second"),
+        learning_rate=number("learning_rate"),
+        best_step=number("best_step"),
+        rule=words("rule"),
+        stack=words("stack"),
+        decoder=words("decoder"),
+        sight_svg=words("sight_svg"),
+        sight_text=words("sight_text"),
         scores=tuple(Score.of(score) for score in record.get("scores") or ()),
-        samples=tuple(
-            Sample(**{name: str(one.get(name) or "") for name in ("kind", "given", "side", "written", "truth", "how")})
-            for one in record.get("samples") or ()
-        ),
+        samples=tuple(_sample(one) for one in record.get("samples") or ()),
         curve=tuple(_point(one) for one in record.get("curve") or () if _number(one.get("loss")) is not None),
         seeds=max(1, len(record.get("seeds") or ())),
-        **numbers,
-        **words,
-    )  # type: ignore[arg-type]
+    )
+
+
+def _sample(record: Mapping[str, Any]) -> Sample:
+    return Sample(*(str(record.get(name) or "") for name in ("kind", "given", "side", "written", "truth", "how")))
 
 
 def _point(record: Mapping[str, Any]) -> Point:
-    axes = (float(_number(record.get(name)) or 0.0) for name in ("step", "tokens", "flops", "seconds", "loss"))
-    return Point(*axes, dev=_number(record.get("dev_bits_per_byte")))
+    step, tokens, flops, seconds, loss = (
+        float(_number(record.get(name)) or 0.0) for name in ("step", "tokens", "flops", "seconds", "loss")
+    )
+    return Point(step, tokens, flops, seconds, loss, _number(record.get("dev_bits_per_byte")))
 
 
 def _number(value: Any) -> float | None:

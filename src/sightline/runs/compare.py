@@ -38,9 +38,10 @@ class CompareResult:
     next: str
 
     def __str__(self) -> str:
-        from ..report import samples, table
+        from ..report import headline_text, recommend
 
-        return f"{table(self.results)}\n{samples(self.results)}\n{self.report}"
+        parts = [headline_text(self.results), *recommend(self.results), "", _samples(self.results), str(self.report)]
+        return "\n".join(parts)
 
 
 def compare(
@@ -93,7 +94,7 @@ def compare(
         print_recipe: print the recipe of the first family and stop.
         json: also write the results to this file.
     """
-    from ..report import report
+    from ..report import write_report
     from ..training.budget import Budget
     from .ground import laid, objective_for
     from .train import drafted
@@ -126,11 +127,23 @@ def compare(
         results = _results(ground, first, names, seeds, rate, folder)
         path = folder / "report.html"
         write_json(folder / "results.json", results)
-        report(results, path)
+        write_report(results, path)
         if json is not None:
             write_json(json, results)
     model = folder / names[0] / f"seed-{seed}" / "model"
     return CompareResult(folder, path, results, f"sightline see {model} --text 'a sentence of your own'")
+
+
+def _samples(results: dict[str, Any]) -> str:
+    """One sample per family: what it was given, and what it wrote there."""
+    lines = []
+    for record in results["families"]:
+        kinds = ("blank",) if record["writes_from"] == "both" else ("continuation", "beginning")
+        sample = next((one for one in record["samples"] if one["kind"] in kinds), None)
+        if sample is not None:
+            given, written = " ".join(sample["given"].split()), " ".join(sample["written"].split())
+            lines += [f"{record['family']}, {sample['kind']}", f"  given   {given}", f"  written {written}", ""]
+    return "\n".join(lines)
 
 
 def _families(text: str | Sequence[str]) -> list[str]:

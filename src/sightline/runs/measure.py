@@ -77,12 +77,12 @@ class Examination:
     def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
         """A model's samples and layer choice; what it got on each document is kept in ``place``."""
         from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
-        from ..evaluation.understanding import understanding
-        from ..evaluation.writing import writing
+        from ..evaluation.understanding import probed
+        from ..evaluation.writing import written_by
 
         start = time.perf_counter()
-        probe = understanding(model, self.task)
-        written = writing(model, self.passages)
+        probe = probed(model, self.task)
+        written = written_by(model, self.passages)
         measured = [
             bits_per_byte(model, self.sample),
             continuation_bits_per_byte(model, self.sample),
@@ -260,13 +260,13 @@ def joined(
 def _floors(examination: Examination, scores_of: Any, outcomes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     """What needs no training by gradient: counts, a copied training passage, the commonest class, a bag of words."""
     from ..evaluation.score import scored
-    from ..evaluation.understanding import understanding_floors
+    from ..evaluation.understanding import probe_floors
     from ..evaluation.writing import copied
 
     floors = []
     if "ngram" in outcomes:
         floors.append({"name": "n-gram counts", "scores": scores_of("ngram")})
-    for name, one in understanding_floors(examination.task).items():
+    for name, one in probe_floors(examination.task).items():
         floors.append({"name": name, "scores": [scored([one], seed).record()]})
     if examination.passages:
         got = copied(examination.passages, examination.copies)

@@ -393,7 +393,7 @@ def _sample(ground: Ground) -> Any:
     """A short text written by the model as it stands, from the beginning (or end) of a dev document."""
 
     def written(model: Model) -> str:
-        from ..decoders import Sampling
+        from ..decoders.sampling import Sampling
         from ..objectives.writing import generate
 
         words = ground.corpus.dev[0].text.split()

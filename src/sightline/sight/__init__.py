@@ -10,7 +10,6 @@ from .derive import (
     Score,
     asks_per_slot,
     cacheable,
-    forbid_leaks,
     isolated,
     leaks,
     matrix,
@@ -19,6 +18,7 @@ from .derive import (
     visible_pairs,
 )
 from .drawing import as_svg, as_text, by_place, drawn
+from .guard import forbid_leaks
 from .rule import (
     OPENING,
     Rule,

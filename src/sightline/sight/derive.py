@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import LeakError
 from .rule import Rule, everything
 from .view import NO_DOCUMENT, NOTHING, Bools, Ints, Slots, View, seats
 
@@ -139,21 +138,6 @@ def _path(view: View, depth: Depth, line: int, slot: int, shower: int) -> tuple[
                     front[to] = longer
         fronts.append(front)
     return fronts[-1].get(shower, (slot, shower))
-
-
-def forbid_leaks(view: View, depth: Depth, family: str) -> None:
-    """Raise ``LeakError`` with the picture of the sight if any asked slot can reach its answer."""
-    found = leaks(view, depth, most=3)
-    if not found:
-        return
-    from .drawing import drawn  # the drawing is only needed to explain
-
-    first = view.lines(slice(found[0].line, found[0].line + 1))
-    raise LeakError(
-        f"{family} leaks: {found[0]}",
-        f"Hide the answer, narrow the sight ({view.sight}), or declare the leak",
-        drawn(first),
-    )
 
 
 def _answer_time(view: View) -> dict[tuple[int, int], float]:

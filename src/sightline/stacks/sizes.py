@@ -37,7 +37,11 @@ def size(name: str) -> Size:
 
 
 def shape(name: str, vocabulary: int, context: int | None = None) -> Shape:
-    """The default stack at this size for a vocabulary of so many rows."""
+    """The default stack at this size for a vocabulary of so many rows.
+
+    Rotary positions turn with a base of 1.5 times the context: at short contexts the usual 10,000 leaves most pairs
+    nearly still, and costs 0.04 nats after 165 steps on tiny Shakespeare (``docs/log.md``).
+    """
     chosen = size(name)
     return Shape(
         layers=chosen.layers,
@@ -45,4 +49,5 @@ def shape(name: str, vocabulary: int, context: int | None = None) -> Shape:
         heads=chosen.heads,
         vocabulary=vocabulary,
         context=context or chosen.context,
+        rope_base=1.5 * (context or chosen.context),
     )

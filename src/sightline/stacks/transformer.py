@@ -62,7 +62,7 @@ class Shape:
     head_width: int | None = None
     hidden: int | None = None
     norm: Norm = "layer"
-    norm_gain: bool = False
+    norm_gain: bool = True
     norm_bias: bool = False
     norm_eps: float = 1e-5
     norm_place: Literal["pre", "post", "sandwich"] = "pre"
@@ -228,7 +228,7 @@ class Transformer(nn.Module):
     def initialise(self) -> None:
         """Fresh weights: matrices normal with std 1/sqrt(fan in), outputs of a layer smaller by sqrt(2 * layers).
 
-        Embeddings have a std of 0.5 before a norm at the start of each layer, of 0.02 where there is none.
+        Embeddings have a std of 1 before a norm at the start of each layer, of 0.02 where there is none.
         """
         pre = self.shape.norm_place != "post" and not self.shape.embedding_norm
         for name, weight in self.named_parameters():
@@ -240,7 +240,7 @@ class Transformer(nn.Module):
             elif name.startswith("relative"):
                 nn.init.zeros_(weight)
             else:
-                nn.init.normal_(weight, std=0.5 if pre and not name.startswith("places") else 0.02)
+                nn.init.normal_(weight, std=1.0 if pre and not name.startswith("places") else 0.02)
 
     @property
     def depth(self) -> Depth:

@@ -23,11 +23,11 @@ class Optimization:
     """
 
     kind: Literal["muon", "adamw"] = "muon"
-    matrix_rate: float = 0.03
+    matrix_rate: float = 0.02
     table_rate: float = 0.01
     rate: float = 1e-3
     momentum: float = 0.9
-    polar_steps: int = 5
+    polar_steps: int = 3
     betas: tuple[float, float] = (0.8, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.0

@@ -1,0 +1,354 @@
+"""A model folder: Hugging Face's layout, with ``sightline.toml`` beside it for what that layout cannot say.
+
+config.json             the architecture: transformers' own where it has it, else "model_type": "sightline"
+model.safetensors       the weights, under transformers' names where it has the architecture
+tokenizer.json          and tokenizer_config.json
+generation_config.json  marks, and ids that are never written
+README.md               the card
+sightline.toml          the objective, the shape, the recipe, fingerprints, results
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..data import Tokenizer
+from ..data.vocabulary import Vocabulary
+from ..errors import SightlineError
+from ..files import read_json, whole_folder
+from ..objectives.base import Objective
+from ..objectives.model import Model
+from ..stacks.head import Head
+from ..stacks.table import Table, TableHead
+from ..stacks.transformer import Shape, Transformer
+from .architectures import ARCHITECTURES
+from .card import card
+from .family import revived, told
+from .form import Architecture, Form, Settings
+from .schema import filled
+from .weights import WHOLE, adopted, given, same_layout, tensors_in, weight_files, written
+
+CONFIG, NOTES, GENERATION, CARD = "config.json", "sightline.toml", "generation_config.json", "README.md"
+OURS = "sightline"  # model_type where transformers has no such architecture
+LAYOUT = 1  # of config.json in that case; raise it when it changes
+
+
+def located(folder: Path | str) -> Path:
+    """The model folder meant by a path: itself, a run's ``model/``, or the only one of a comparison.
+
+    Raises
+    ------
+    SightlineError : there is none, or there are several (they are listed).
+    """
+    folder = Path(folder).expanduser()
+    if not folder.exists():
+        raise SightlineError(f"{folder} does not exist", "Check the path")
+    if folder.is_file():
+        raise SightlineError(f"{folder} is a file", "Name the folder of a run or a model")
+    if (folder / CONFIG).is_file():
+        return folder
+    inner = [folder / "model"] if (folder / "model" / CONFIG).is_file() else []
+    found = inner or sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/model/{CONFIG}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SightlineError(f"{folder} holds {len(found)} models", f"Name one: {', '.join(map(str, found))}")
+    raise SightlineError(
+        f"{folder} holds no model (no {CONFIG}, no model/{CONFIG})", "Name the folder of a finished run, or of a model"
+    )
+
+
+def ours(folder: Path) -> bool:
+    """Whether Sightline wrote this model folder."""
+    return (folder / NOTES).is_file()
+
+
+def save(
+    model: Model,
+    folder: Path | str,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    results: Mapping[str, Any] | None = None,
+    data_fingerprint: str | None = None,
+) -> Path:
+    """Write a model folder, aside and then renamed; the same model gives the same bytes.
+
+    Parameters
+    ----------
+    recipe, results : tables kept in ``sightline.toml``; results are shown on the card too.
+    data_fingerprint : of the corpus the model was trained on.
+
+    Raises
+    ------
+    SightlineError : the folder holds something else than a model of ours, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours(folder)):
+        raise SightlineError(f"{folder} holds something else than a model", "Choose another folder")
+    form = (
+        Form.of(model.stack, model.head)
+        if isinstance(model.stack, Transformer) and isinstance(model.head, Head)
+        else None
+    )
+    architecture = None if form is None else _architecture(form, model.objective)
+    notes = _notes(model, form, recipe, results, data_fingerprint)
+    try:
+        with whole_folder(folder) as aside:
+            _write_json(aside / CONFIG, _config(model, form, architecture))
+            written(_tensors(model, form, architecture), aside)
+            model.tokenizer.save(aside)
+            _write_json(aside / GENERATION, _generation(model.objective.vocabulary))
+            text = card(model, architecture.class_name if architecture else None, results, data_fingerprint)
+            (aside / CARD).write_text(text, encoding="utf-8")
+            (aside / NOTES).write_text(notes, encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise SightlineError(
+            f"the model {folder} could not be written ({error})",
+            "What was there is still there: free some space, try again",
+        ) from error
+    return folder
+
+
+def _architecture(form: Form, objective: Objective) -> Architecture | None:
+    """The architecture of transformers that this model is, exactly."""
+    return next((one for one in ARCHITECTURES.values() if one.fits(form, objective)), None)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _marks(vocabulary: Vocabulary) -> dict[str, int]:
+    return {f"{mark}_token_id": id for mark in ("pad", "bos", "eos") if (id := getattr(vocabulary, mark)) >= 0}
+
+
+def _generation(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {**_marks(vocabulary), "suppress_tokens": sorted(map(int, vocabulary.unpredictable))}
+
+
+def _config(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Any]:
+    vocabulary = model.objective.vocabulary
+    if form is None:
+        body: dict[str, Any] = {"stack": "table", "n": model.stack.n, "vocab_size": vocabulary.padded}
+    elif architecture is not None:
+        return architecture.config(form, vocabulary)
+    else:
+        head = {"tied": form.tied, "head_bias": form.head_bias, "transform": form.transform}
+        body = {"stack": "transformer", "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
+    return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **_marks(vocabulary)}
+
+
+def _tensors(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Tensor]:
+    if isinstance(model.stack, Table):
+        return model.stack.tensors()
+    if form is None:
+        raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer or a table")
+    state = {
+        name: tensor.float() for name, tensor in model.state_dict().items() if not (form.tied and name == "head.weight")
+    }
+    return state if architecture is None else given(architecture, form, state)
+
+
+def _notes(
+    model: Model,
+    form: Form | None,
+    recipe: Mapping[str, Any] | None,
+    results: Mapping[str, Any] | None,
+    data_fingerprint: str | None,
+) -> str:
+    tables: dict[str, Any] = {
+        "objective": told(model.objective),
+        "tokenizer": {"fingerprint": model.tokenizer.fingerprint, "ids": model.tokenizer.size},
+    }
+    if form is not None:
+        tables["shape"] = asdict(form.shape)
+    if data_fingerprint is not None:
+        tables["data"] = {"fingerprint": data_fingerprint}
+    tables |= {name: dict(table) for name, table in (("recipe", recipe), ("results", results)) if table is not None}
+    try:
+        return tomli_w.dumps(_without_null(tables))
+    except (TypeError, ValueError) as error:
+        raise SightlineError(
+            f"a setting cannot be written as TOML ({error})", "Use numbers, words, lists and tables"
+        ) from error
+
+
+def _without_null(value: Any) -> Any:
+    """TOML has no null: left away in tables, the word ``none`` in lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_null(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return ["none" if inner is None else _without_null(inner) for inner in value]
+    return value
+
+
+def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer | None = None) -> Model:
+    """Read a model: a folder of ours, a run, or another's folder of an architecture that this house knows.
+
+    Parameters
+    ----------
+    folder : see ``located``.
+    package : a package of your own that the folder's objective may be imported from; else only Sightline's are.
+    tokenizer : instead of the folder's.
+
+    Raises
+    ------
+    SightlineError : a file is missing or cut short, parts do not fit each other, or the architecture is not known.
+    """
+    folder = located(folder)
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict):
+        raise SightlineError(f"{folder / CONFIG} is no table of settings", "Copy the model again")
+    notes = _noted(folder / NOTES) if ours(folder) else None
+    weight_files(folder)  # names pickles and missing shards before anything else is built
+    held = _tokenizer(folder, tokenizer, notes)
+    if config.get("model_type") == OURS and config.get("stack") == "table":
+        return _table(folder, config, notes, held, package)
+    architecture, form = _form(folder / CONFIG, config)
+    _agree(folder, form, notes)
+    vocabulary = _fitting(held, form.shape.vocabulary, folder)
+    if notes is not None:
+        objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
+    elif architecture is not None:
+        objective = architecture.family(vocabulary)
+    else:
+        raise SightlineError(
+            f"{folder / NOTES} is missing, which says what the model was asked", "Copy the model again"
+        )
+    return _assembled(folder, architecture, form, objective, held)
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SightlineError(
+            f"{file} is not whole TOML ({error})", "It may have been cut short: copy it again"
+        ) from error
+
+
+def _tokenizer(folder: Path, instead: Tokenizer | None, notes: Mapping[str, Any] | None) -> Tokenizer:
+    if instead is None and not (folder / "tokenizer.json").is_file():
+        raise SightlineError(
+            f"{folder} has no tokenizer.json",
+            "Copy it too; from another format, transformers writes one: "
+            f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})",
+        )
+    held = instead or Tokenizer.load(folder)
+    kept = (notes or {}).get("tokenizer", {}).get("fingerprint")
+    if kept is not None and kept != held.fingerprint:
+        raise SightlineError(
+            f"the tokenizer of {folder} is not the one the model was trained with ({held.fingerprint}, not {kept})",
+            "Copy the folder again, whole",
+        )
+    return held
+
+
+def _fitting(tokenizer: Tokenizer, rows: int, folder: Path) -> Vocabulary:
+    """The tokenizer's vocabulary, padded to the rows of the model's tables."""
+    if tokenizer.size > rows:
+        raise SightlineError(
+            f"the tokenizer of {folder} knows {tokenizer.size:,} ids, but the model has {rows:,} rows",
+            "Use the tokenizer that the model was trained with",
+        )
+    return replace(tokenizer.vocabulary, padded=rows)
+
+
+def _form(file: Path, config: Mapping[str, Any]) -> tuple[Architecture | None, Form]:
+    """The form that a config.json describes, and its architecture where it is transformers'."""
+    name = config.get("model_type")
+    if config.get("quantization_config"):
+        raise SightlineError(f"{file} describes quantised weights", "Save the model in float32, float16 or bfloat16")
+    if name in ARCHITECTURES:
+        settings = Settings(config, str(file))
+        return ARCHITECTURES[name], ARCHITECTURES[name].form(settings)
+    if name != OURS:
+        raise SightlineError(
+            f"{file} says model_type = {name!r}, an architecture that Sightline's own stack does not know",
+            f"It knows {', '.join((*ARCHITECTURES, OURS))}; `sightline see` looks at any",
+        )
+    if config.get("layout") != LAYOUT:
+        raise SightlineError(
+            f"{file} has layout {config.get('layout')!r}, not {LAYOUT}", "Use the version that wrote it"
+        )
+    shape, head = config.get("shape"), config.get("head")
+    if not isinstance(shape, dict) or not isinstance(head, dict):
+        raise SightlineError(f"{file} does not give the shape and the head", "Copy the model again")
+    try:
+        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head, file))
+    except (TypeError, ZeroDivisionError) as error:
+        raise SightlineError(f"{file} does not describe a whole model ({error})", "Copy the model again") from error
+
+
+def _agree(folder: Path, form: Form, notes: Mapping[str, Any] | None) -> None:
+    """Both files tell the sizes; where they differ, one of them belongs to another model."""
+    told_sizes = (notes or {}).get("shape", {})
+    for name in ("layers", "width", "heads", "vocabulary"):
+        here = getattr(form.shape, name)
+        if told_sizes.get(name, here) != here:
+            raise SightlineError(
+                f"{folder / CONFIG} and {folder / NOTES} disagree: {name} is {here} and {told_sizes[name]}",
+                "One of them belongs to another model: copy the folder again",
+            )
+
+
+def _assembled(
+    folder: Path, architecture: Architecture | None, form: Form, objective: Objective, tokenizer: Tokenizer
+) -> Model:
+    """The model with its weights: built without any, so that nothing large is drawn only to be replaced."""
+    with torch.device("meta"):
+        hollow = Transformer(form.shape)
+        head = Head(
+            form.shape.width,
+            form.shape.vocabulary,
+            objective.vocabulary.unpredictable,
+            tied=hollow.embedding if form.tied else None,
+            bias=form.head_bias,
+            transform=form.transform,
+        )
+    shapes = {f"stack.{name}": tensor.shape for name, tensor in hollow.state_dict().items()}
+    shapes |= {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
+    if form.tied:
+        shapes.pop("head.weight")
+    tensors, file = tensors_in(folder), weight_files(folder)[0]
+    if architecture is None:
+        state = same_layout(tensors, shapes, file)
+    else:
+        state = adopted(architecture, form, tensors, shapes, file)
+    hollow.load_state_dict(_under("stack.", state), assign=True)
+    head.load_state_dict(_under("head.", state), assign=True, strict=False)  # a tied table comes with the stack
+    if form.tied:
+        head.weight = hollow.embedding.weight
+    head.barred = torch.as_tensor(objective.vocabulary.unpredictable, dtype=torch.long)
+    return Model(objective, hollow, head, tokenizer)
+
+
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _table(
+    folder: Path, config: Mapping[str, Any], notes: Mapping[str, Any] | None, tokenizer: Tokenizer, package: str | None
+) -> Model:
+    rows = config.get("vocab_size")
+    if notes is None or not isinstance(rows, int):
+        raise SightlineError(f"{folder} is not whole: {NOTES} or vocab_size is missing", "Copy the model again")
+    vocabulary = _fitting(tokenizer, rows, folder)
+    objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
+    table = Table.from_tensors(vocabulary, tensors_in(folder))
+    if table.n != config.get("n") or table.n != getattr(objective, "n", table.n):
+        raise SightlineError(
+            f"{folder / WHOLE} holds n-grams up to {table.n}, but its settings say {config.get('n')}",
+            "Copy the model again",
+        )
+    return Model(objective, table, TableHead(table), tokenizer)

@@ -1,0 +1,151 @@
+"""Weights in safetensors, whole or in shards; pickled ones are refused, since reading one can run any code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import SightlineError
+from ..files import read_json
+from .form import Architecture, Form, Link
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "consolidated.00.pth")
+
+
+def written(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write one ``model.safetensors``; equal tensors give equal bytes."""
+    plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in sorted(tensors.items())}
+    save_file(plain, folder / WHOLE, metadata={"format": "pt"})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights.
+
+    Raises
+    ------
+    SightlineError : there are none, a shard is missing, or they are pickled.
+    """
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    if (folder / INDEX).is_file():
+        listed = read_json(folder / INDEX)
+        shards = listed.get("weight_map") if isinstance(listed, dict) else None
+        names = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
+        if not names or any(Path(name).name != name for name in names):
+            raise SightlineError(f"{folder / INDEX} does not list files of its own folder", "Copy the model again")
+        for name in names:
+            if not (folder / name).is_file():
+                raise SightlineError(
+                    f"{folder / name} is missing, though {INDEX} names it", "Copy the model again, whole"
+                )
+        return [folder / name for name in names]
+    for name in PICKLED:
+        if (folder / name).is_file():
+            raise SightlineError(
+                f"{folder} holds pickled weights ({name}), which can run any code when they are read",
+                "If you trust them, convert them once with transformers: "
+                f"AutoModel.from_pretrained({str(folder)!r}).save_pretrained(...) writes {WHOLE}",
+            )
+    raise SightlineError(f"{folder} holds no weights (no {WHOLE})", "Check the path, or copy the model again")
+
+
+def tensors_in(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder, in the type it is stored in."""
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        try:
+            tensors |= load_file(file)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SightlineError(
+                f"{file} is not whole safetensors ({error})", "It may have been cut short: copy it or save it again"
+            ) from error
+    return tensors
+
+
+def adopted(
+    architecture: Architecture, form: Form, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path
+) -> dict[str, Tensor]:
+    """Our tensors (fp32) from those of another layout.
+
+    Parameters
+    ----------
+    shapes : of our tensors, by name. file : what errors name.
+    """
+    there = {architecture.current(name): tensor for name, tensor in tensors.items()}
+    links = architecture.all_links(form)
+    wanted = [name for link in links for name in link.theirs]
+    if not any(name.startswith(architecture.prefix) for name in there):  # saved without its head, or by the first GPT-2
+        head = architecture.table.partition(".")[0]
+        there = {name if name.startswith(head) else architecture.prefix + name: it for name, it in there.items()}
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise SightlineError(
+            f"{file} lacks {missing[0]}{_others(missing)}, which a {architecture.class_name} needs",
+            f"Copy it again, or save it from transformers' {architecture.class_name}",
+        )
+    idle = {*wanted, architecture.table}
+    extra = sorted(name for name in there if name not in idle and not architecture.ignores(name))
+    if extra:
+        raise SightlineError(
+            f"{file} holds {extra[0]}{_others(extra)}, for which a {architecture.class_name} has no place",
+            "Its config.json belongs to another model, or it is one that Sightline does not know",
+        )
+    return {link.ours: _joined(link, there, shapes[link.ours], file) for link in links}
+
+
+def _joined(link: Link, there: Mapping[str, Tensor], shape: torch.Size, file: Path) -> Tensor:
+    rows = link.sizes or (shape[0],)
+    parts = []
+    for name, count in zip(link.theirs, rows, strict=True):
+        part = there[name].T if link.turned else there[name]
+        if part.shape != (count, *shape[1:]):
+            raise SightlineError(
+                f"{name} in {file} is {_size(there[name].shape)}, but config.json makes it "
+                f"{_size((count, *shape[1:])[:: -1 if link.turned else 1])}",
+                "The two belong to different models: copy both again",
+            )
+        parts.append(part.to(torch.float32))
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
+
+
+def given(architecture: Architecture, form: Form, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other layout's tensors from ours."""
+    tensors: dict[str, Tensor] = {}
+    for link in architecture.all_links(form):
+        ours = state[link.ours]
+        parts = torch.split(ours, list(link.sizes)) if link.sizes else (ours,)
+        tensors |= {name: part.T if link.turned else part for name, part in zip(link.theirs, parts, strict=True)}
+    return tensors
+
+
+def same_layout(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path) -> dict[str, Tensor]:
+    """Our tensors from a file of our own, checked name by name."""
+    missing = [name for name in shapes if name not in tensors]
+    extra = [name for name in tensors if name not in shapes]
+    if missing or extra:
+        raise SightlineError(
+            f"{file} {'lacks' if missing else 'holds'} {(missing or extra)[0]}{_others(missing or extra)}, "
+            f"which config.json {'asks for' if missing else 'has no place for'}",
+            "The two belong to different models: copy both again",
+        )
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise SightlineError(
+                f"{name} in {file} is {_size(tensors[name].shape)}, but config.json makes it {_size(shape)}",
+                "The two belong to different models: copy both again",
+            )
+    return {name: tensors[name].to(torch.float32) for name in shapes}
+
+
+def _others(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"

@@ -1,0 +1,480 @@
+"""Use a model: write on, fill blanks, score a text, turn texts into vectors."""
+
+from __future__ import annotations
+
+import itertools
+import json as jsons
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from ..errors import SightlineError
+from ..files import whole_file, write_json
+from ..progress import say
+from .texts import Cut, Part, prompts, read_all
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..data import Document, Tokenizer
+    from ..evaluation.sample import Sample
+    from ..evaluation.score import Score
+    from ..objectives.model import Model
+    from ..objectives.writing import Text
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+FEW = 30  # documents below which the interval is drawn over blocks of them
+BLOCK = 1000  # bytes
+SHOWN = 20  # documents that are listed one by one
+VECTORS = Path("vectors.npy")
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What a model wrote.
+
+    Parameters
+    ----------
+    model : its folder. family : of the model.
+    prompts : as given. texts : several for each prompt where several were asked for, side by side.
+    next : a command to go on with.
+    """
+
+    model: Path
+    family: str
+    prompts: tuple[str, ...]
+    texts: tuple[Text, ...]
+    next: str
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{text.text}\n    ({_origin(text)})" for text in self.texts)
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        each = max(1, len(self.texts) // max(1, len(self.prompts)))
+        texts = [{"prompt": self.prompts[at // each]} | asdict(text) for at, text in enumerate(self.texts)]
+        return {"model": str(self.model), "family": self.family, "texts": texts}
+
+
+def _origin(text: Text) -> str:
+    sides = "both sides" if text.given == "both" else f"the {text.given}"
+    return f"given {sides}; {text.how}; log p {text.logprob:.1f}"
+
+
+@dataclass(frozen=True)
+class ScoredDocument:
+    """What one document got: ``bits`` over ``bytes`` of it."""
+
+    id: str
+    bits: float
+    bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.bits / self.bytes
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a model makes of texts.
+
+    Parameters
+    ----------
+    model : its folder. family : of the model.
+    scores : over all documents, each with class, column, context rule and 95% interval.
+    documents : the first score, one by one. next : a command to go on with.
+    """
+
+    model: Path
+    family: str
+    scores: tuple[Score, ...]
+    documents: tuple[ScoredDocument, ...]
+    next: str
+
+    def __str__(self) -> str:
+        unit = self.scores[0].unit
+        lines = [f"{one.bits_per_byte:8.3f} {unit}  {one.bytes:>11,} bytes  {one.id}" for one in self.documents[:SHOWN]]
+        if len(self.documents) > SHOWN:
+            lines.append(f"... and {len(self.documents) - SHOWN:,} more documents (--json FILE holds them all)")
+        for score in self.scores:
+            lines += ["", str(score), *(f"    {words}" for words in (score.context_rule, score.note) if words)]
+        return "\n".join(lines)
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "model": str(self.model),
+            "family": self.family,
+            "scores": [score.record() for score in self.scores],
+            "documents": [asdict(one) | {"bits_per_byte": one.bits_per_byte} for one in self.documents],
+        }
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors of texts, in a file.
+
+    Parameters
+    ----------
+    model : its folder. family : of the model. path : of the vectors, in the order of ``ids``.
+    width : of a vector. layer : whose states were averaged; 0 is the embedding. next : a command to go on with.
+    """
+
+    model: Path
+    family: str
+    path: Path
+    ids: tuple[str, ...]
+    width: int
+    layer: int
+    next: str
+
+    def __str__(self) -> str:
+        return f"{len(self.ids):,} vectors of width {self.width}: mean states of layer {self.layer}\n{self.path}"
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self) | {"model": str(self.model), "path": str(self.path), "ids": list(self.ids)}
+
+
+Result = TypeVar("Result", Writing, Scoring, Embedding)
+
+
+def generate(
+    folder: Annotated[Path, tyro.conf.Positional],
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    *,
+    length: int = 64,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 0.95,
+    min_p: float = 0.0,
+    greedy: bool = False,
+    beams: int = 1,
+    n: int = 1,
+    iterations: int = 10,
+    field: str = "text",
+    documents: Cut = "file",
+    tokenizer: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    dtype: Dtype = "auto",
+    json: Path | None = None,
+) -> Writing:
+    """Write on from a text: what follows it or, for a backward model, what comes before.
+
+    Examples:
+        sightline generate runs/mine/model "The function returns" --length 40
+        sightline generate runs/mine/model "The function returns" --greedy
+        sightline generate runs/mine/model - --documents lines < prompts.txt
+
+    Args:
+        folder: a model folder, or the folder of a run.
+        texts: what to write on from, or - for standard input; nothing: from the empty text.
+        length: most tokens to write.
+        temperature: of the draws; below 1 plays safe, 0 takes the likeliest.
+        top_k: draw from the k likeliest only; 0: from all.
+        top_p: draw from the fewest likeliest that reach this probability together; 1: from all.
+        min_p: draw from those with at least this share of the likeliest one's probability; 0: from all.
+        greedy: take the likeliest token each time.
+        beams: search this wide for the likeliest text instead of drawing; 1: draw.
+        n: texts for each prompt.
+        iterations: rounds of refinement, for families that see both sides.
+        field: the field of a record on standard input that holds the text.
+        documents: what a text on standard input is: all of it, its lines, or what blank lines part.
+        tokenizer: a tokenizer.json, for a folder that has none.
+        seed: of the draws.
+        device: auto, cpu, cuda, ...
+        threads: of the CPU; 0: as many as there are cores.
+        dtype: auto is float32, in which results repeat.
+        json: also write the texts to this file.
+    """
+    from ..decoders.sampling import GREEDY, Sampling
+    from ..objectives.writing import generate as written
+
+    sampling = GREEDY if greedy or beams > 1 else Sampling(temperature, top_k, top_p, min_p)
+    given = prompts(texts, field, documents) or [""]
+    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+        found = written(
+            model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations
+        )
+    again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
+    result = Writing(path, model.objective.family, tuple(given), tuple(found), again)
+    return _kept(result, json)
+
+
+def fill(
+    folder: Annotated[Path, tyro.conf.Positional],
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    *,
+    candidates: int = 8,
+    iterations: int = 10,
+    temperature: float | None = None,
+    top_p: float = 0.95,
+    field: str = "text",
+    documents: Cut = "file",
+    tokenizer: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    dtype: Dtype = "auto",
+    json: Path | None = None,
+) -> Writing:
+    """Fill the blanks of a text: ___ is a blank of one token, ___:5 one of five.
+
+    A masked model sees both sides and refines all blanks together. A causal, prefix or backward model draws candidates
+    from its side and keeps the one under which the rest of the text is likeliest.
+
+    Examples:
+        sightline fill runs/mine/model "The ___ returns a list of ___:3."
+        sightline fill runs/mine/model - --documents lines < sentences.txt
+
+    Args:
+        folder: a model folder, or the folder of a run.
+        texts: with blanks, or - for standard input.
+        candidates: for each blank, where the family sees one side only.
+        iterations: rounds of refinement, for families that see both sides.
+        temperature: of the draws, 0 takes the likeliest. Default: the likeliest in refinement, else 0.8.
+        top_p: draw from the fewest likeliest that reach this probability together; 1: from all.
+        field: the field of a record on standard input that holds the text.
+        documents: what a text on standard input is: all of it, its lines, or what blank lines part.
+        tokenizer: a tokenizer.json, for a folder that has none.
+        seed: of the draws.
+        device: auto, cpu, cuda, ...
+        threads: of the CPU; 0: as many as there are cores.
+        dtype: auto is float32, in which results repeat.
+        json: also write the texts to this file.
+    """
+    from ..decoders.sampling import Sampling
+    from ..objectives.writing import fill as filled
+
+    given = prompts(texts, field, documents)
+    if not given:
+        raise SightlineError("fill needs a text with a blank", "For example: sightline fill FOLDER 'The ___ sat.'")
+    sampling = None if temperature is None else Sampling(temperature, top_p=top_p)
+    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+        found = filled(model, given, candidates=candidates, sampling=sampling, seed=seed, iterations=iterations)
+    again = f"sightline see {shlex.quote(str(path))} --text {_quoted(found[0].text)}"
+    return _kept(Writing(path, model.objective.family, tuple(given), tuple(found), again), json)
+
+
+def score(
+    folder: Annotated[Path, tyro.conf.Positional],
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    *,
+    part: Part = "all",
+    continuation: bool = False,
+    share: float = 1.0,
+    field: str = "text",
+    documents: Cut = "file",
+    tokenizer: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    dtype: Dtype = "auto",
+    json: Path | None = None,
+) -> Scoring:
+    """Measure texts in bits per byte, with the score's class, column, context rule and 95% interval.
+
+    Examples:
+        sightline score runs/mine/model "A sentence of your own."
+        sightline score runs/mine/model corpus/ --part test --json scores.json
+        sightline score runs/mine/model - < page.txt
+
+    Args:
+        folder: a model folder, or the folder of a run.
+        texts: texts, files or folders (as for train), python-docs, or - for standard input.
+        part: of a corpus: all of it, or one side of the split that training makes.
+        continuation: also score the second half of each document given the first.
+        share: of the tokens to ask, for families that need a pass for each one (masked).
+        field: the field of a record that holds the text.
+        documents: what a document of a .txt file is.
+        tokenizer: a tokenizer.json, for a folder that has none.
+        seed: of the intervals, and of the share.
+        device: auto, cpu, cuda, ...
+        threads: of the CPU; 0: as many as there are cores.
+        dtype: auto is float32, in which results repeat.
+        json: also write the scores, and those of every document, to this file.
+    """
+    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..evaluation.score import scored
+
+    if not 0 < share <= 1:
+        raise SightlineError(f"a share of {share} is not one of the tokens", "Use a number above 0, up to 1")
+    found = read_all(texts, part=part, field=field, documents=documents)
+    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+        sample = _sample(found, model.tokenizer, share, seed)
+        whole = bits_per_byte(model, sample)
+        if whole.missing:
+            raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
+        measured = [whole, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
+    bits, sizes = [0.0] * len(found), [0] * len(found)
+    for piece, top, bottom in zip(sample.pieces, whole.top, whole.bottom, strict=True):
+        bits[piece.document] += float(top)
+        sizes[piece.document] += int(bottom)
+    each = [ScoredDocument(one.id, bits[at], sizes[at]) for at, one in enumerate(found) if sizes[at]]
+    again = f"sightline see {shlex.quote(str(path))} --text {_quoted(found[0].text)}"
+    scores = tuple(scored([one], seed) for one in measured)
+    return _kept(Scoring(path, model.objective.family, scores, tuple(each), again), json)
+
+
+def embed(
+    folder: Annotated[Path, tyro.conf.Positional],
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    *,
+    layer: int | None = None,
+    out: Path | None = None,
+    part: Part = "all",
+    field: str = "text",
+    documents: Cut = "file",
+    tokenizer: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    dtype: Dtype = "auto",
+    json: Path | None = None,
+) -> Embedding:
+    """Turn texts into vectors: the mean of a layer's states over a text's tokens.
+
+    Examples:
+        sightline embed runs/mine/model "one text" "another text"
+        sightline embed runs/mine/model corpus.jsonl --layer 2 --out vectors.parquet
+
+    Args:
+        folder: a model folder, or the folder of a run.
+        texts: texts, files or folders (as for train), python-docs, or - for standard input.
+        layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last.
+        out: a file ending in .npy, .safetensors, .parquet or .jsonl; the last two hold the documents' names too.
+            Default: vectors.npy, which is not written over.
+        part: of a corpus: all of it, or one side of the split that training makes.
+        field: the field of a record that holds the text.
+        documents: what a document of a .txt file is.
+        tokenizer: a tokenizer.json, for a folder that has none.
+        seed: of nothing here: vectors are not drawn.
+        device: auto, cpu, cuda, ...
+        threads: of the CPU; 0: as many as there are cores.
+        dtype: auto is float32, in which results repeat.
+        json: also write what was made, with the documents' names in order, to this file.
+    """
+    from ..evaluation.understanding import vectors
+
+    target = _target(out)
+    found = read_all(texts, part=part, field=field, documents=documents)
+    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+        layers = vectors(model, [one.text for one in found])
+        if not layers:
+            raise SightlineError(
+                f"{model.objective.family} keeps no states to average", "Use a family with a transformer"
+            )
+        at = len(layers) - 1 if layer is None else layer
+        if not -len(layers) <= at < len(layers):
+            raise SightlineError(f"there is no layer {at}", f"Use 0 (the embedding) to {len(layers) - 1}")
+        long = sum(len(one) > model.context - 2 for one in model.tokenizer.encode_many([one.text for one in found]))
+        if long:
+            say(f"{long:,} texts are longer than the model's context; their first {model.context - 2} tokens are read")
+    chosen = layers[at]
+    ids = tuple(one.id for one in found)
+    _written_to(target, chosen, ids)
+    again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
+    made = Embedding(path, model.objective.family, target, ids, int(chosen.shape[1]), at % len(layers), again)
+    return _kept(made, json)
+
+
+@contextmanager
+def _ready(folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype) -> Iterator[tuple[Path, Model]]:
+    """The model of a folder on its device, to be read and not trained; with the folder that it was found in."""
+    import torch
+
+    from .. import hub
+    from ..data import Tokenizer
+    from .ground import machine
+
+    path = hub.located(folder)
+    place, _, kind = machine(device, threads, "float32" if dtype == "auto" else dtype)
+    model = hub.load(path, tokenizer=Tokenizer.load(tokenizer) if tokenizer else None)
+    model = model.to(place).eval()
+    half = torch.autocast(torch.device(place).type, dtype=torch.bfloat16, enabled=kind == "bfloat16")
+    with torch.no_grad(), half:
+        yield path, model
+
+
+def _quoted(text: str) -> str:
+    """The beginning of a text as a shell takes it, on one line."""
+    return shlex.quote(" ".join(text.split())[:40].lstrip("-") or "a text")
+
+
+def _kept(result: Result, path: Path | None) -> Result:
+    if path is not None:
+        write_json(Path(path), result.record())
+    return result
+
+
+def _sample(documents: Sequence[Document], tokenizer: Tokenizer, share: float, seed: int) -> Sample:
+    """Every document, in order; where they are few, in blocks, which the bootstrap draws."""
+    import numpy as np
+
+    from ..evaluation.sample import Piece, Sample, with_marks
+
+    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
+    encoded = tokenizer.encode_many([one.text for one in documents], "tokenizing")
+    tokens = tuple(with_marks(ids, tokenizer) for ids in encoded)
+    weights = tuple(lengths[ids] for ids in tokens)
+    few = len(documents) < FEW and tokenizer.lossless
+    pieces: list[Piece] = []
+    for number, sizes in enumerate(weights):
+        cuts = _cuts(sizes) if few else [0, len(sizes)]
+        pieces += [Piece(number, first, last, int(sizes[first:last].sum())) for first, last in itertools.pairwise(cuts)]
+    note = f"{len(pieces):,} {'blocks' if few else 'documents'}"
+    return Sample(tokens, weights, tuple(pieces), few, share, seed, note)
+
+
+def _cuts(sizes: NDArray[np.int64]) -> list[int]:
+    """Where a document's tokens, of so many bytes each, are cut into blocks of about ``BLOCK`` bytes."""
+    import numpy as np
+
+    block = (np.cumsum(sizes) - sizes) // BLOCK
+    cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(sizes)]
+    if len(cuts) > 2 and int(sizes[cuts[-2] :].sum()) < BLOCK // 2:
+        del cuts[-2]  # a short tail joins the block before it
+    return cuts
+
+
+def _target(out: Path | None) -> Path:
+    """Where vectors go; refused before any work is done."""
+    if out is None and VECTORS.exists():
+        raise SightlineError(f"{VECTORS} is there already", "Name another file with --out, or the same to replace it")
+    target = Path(out or VECTORS)
+    if target.suffix not in (".npy", ".safetensors", ".parquet", ".jsonl"):
+        raise SightlineError(
+            f"vectors cannot be written as {target.suffix or target.name!r}",
+            "End --out in .npy .safetensors .parquet .jsonl",
+        )
+    return target
+
+
+def _written_to(path: Path, vectors: NDArray[np.float32], ids: Sequence[str]) -> None:
+    import numpy as np
+
+    with whole_file(path) as handle:
+        if path.suffix == ".npy":
+            np.save(handle, vectors, allow_pickle=False)
+        elif path.suffix == ".safetensors":
+            from safetensors.numpy import save
+
+            handle.write(save({"vectors": vectors}, {"ids": jsons.dumps(list(ids))}))
+        elif path.suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            pq.write_table(pa.table({"id": list(ids), "vector": column}), handle)
+        else:
+            for name, vector in zip(ids, vectors.tolist(), strict=True):
+                handle.write(jsons.dumps({"id": name, "vector": vector}, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,46 @@
+"""What every test may ask for: the shared data sets, a page of text, and one thread."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before any library that starts threads is loaded: the suite runs in two processes of one thread each.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests read nothing from the network.
+for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ.setdefault(_name, "1")
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One torch thread, so that two test processes share two cores; torch is not loaded here."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets: $SIGHTLINE_DATA, or ``../shared/data`` beside the checkout."""
+    named = os.environ.get("SIGHTLINE_DATA")
+    folder = Path(named) if named else HERE.parent.parent / "shared" / "data"
+    if not (folder / "README.md").is_file():
+        reason = f"no data sets in {folder}: set SIGHTLINE_DATA to the folder that holds them"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page() -> str:
+    """A short story and an essay, written for these tests: 12 kB of English with a paragraph of Chinese."""
+    return (HERE / "texts" / "page.txt").read_bytes().decode("utf-8")
