@@ -63,6 +63,11 @@ NAMES: dict[Role, tuple[str, ...]] = {
 # GPT-2's pieces, with numbers cut into groups of at most three digits. A piece never goes from other text into white
 # space, so a text may be cut there and encodes to the same ids.
 PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# The same for training alone: there Han and kana, which have no spaces, come two by two. Whole clauses as pieces are
+# nearly all different; on 22 MB of Chinese they made training 7 times slower and 4 times larger for 2% fewer tokens.
+TAUGHT = PIECES.replace(
+    r" ?\p{L}+", r" ?[\p{Han}\p{Hiragana}\p{Katakana}]{1,2}| ?[^\P{L}\p{Han}\p{Hiragana}\p{Katakana}]+"
+)
 SAMPLE = (
     "  The 12345 cats' tails — isn't it?\r\n\tÜber naïve e\u0301; \U0001f600\U0001f469\u200d\U0001f680 的确，中文文本。"
     "日本語 한국어 \x00\x7f\u00a0\u2028<s></s><0x41>##a ▁b\n\n  "
@@ -322,7 +327,7 @@ def default_size(corpus_bytes: int) -> int:
 
 
 def train_tokenizer(
-    texts: Iterable[str], kind: Kind = "bpe", size: int | None = None, sample_bytes: int = 50_000_000, seed: int = 0
+    texts: Iterable[str], kind: Kind = "bpe", size: int | None = None, sample_bytes: int = 16_000_000, seed: int = 0
 ) -> Tokenizer:
     """Train a tokenizer on texts.
 
@@ -605,10 +610,10 @@ def _added(names: Sequence[str]) -> list[AddedToken]:
     return [AddedToken(name, special=True, normalized=False) for name in names]
 
 
-def _pieces_cutter() -> Any:
+def _pieces_cutter(pieces: str = PIECES) -> Any:
     return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.Split(Regex(pieces), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -616,7 +621,7 @@ def _pieces_cutter() -> Any:
 
 def _bpe_engine(sample: Sequence[str], size: int) -> Engine:
     engine = Engine(models.BPE())
-    engine.pre_tokenizer = _pieces_cutter()
+    engine.pre_tokenizer = _pieces_cutter(TAUGHT)
     engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -625,6 +630,7 @@ def _bpe_engine(sample: Sequence[str], size: int) -> Engine:
         show_progress=sys.stderr.isatty(),
     )
     engine.train_from_iterator(sample, trainer, length=len(sample))
+    engine.pre_tokenizer = _pieces_cutter()
     return engine
 
 

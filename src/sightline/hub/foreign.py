@@ -80,6 +80,12 @@ class Foreign:
 
         With two stacks, the first half of the ids goes to the encoder and the second to the decoder.
         """
+        import transformers
+
+        with _quiet(transformers):  # some remark at their first step which faster kernels they miss
+            return self._outputs(ids)
+
+    def _outputs(self, ids: Ints) -> tuple[Tensor, ...]:
         tokens = torch.from_numpy(ids).to(next(self.model.parameters()).device)
         takes = inspect.signature(self.model.forward).parameters
 
@@ -150,7 +156,8 @@ def opened(folder: Path, device: str = "cpu") -> Foreign:
     model.config.use_cache = False
     missing = sorted(told["missing_keys"])
     notes = [f"{len(missing)} weights are not in the folder and were drawn: {missing[0]}, ..."] if missing else []
-    context = next((value for key in CONTEXTS if isinstance(value := getattr(config, key, None), int)), None)
+    sizes = (getattr(config, key, None) for key in CONTEXTS)
+    context = next((size for size in sizes if isinstance(size, int) and size > 0), None)  # XLNet says -1: no limit
     two_stacks = bool(getattr(model.config, "is_encoder_decoder", False))  # a decoder alone says so itself
     return Foreign(model, name or type(model).__name__, two_stacks, asks_next, context, folder, tuple(notes))
 
@@ -171,7 +178,7 @@ def _quiet(transformers: ModuleType) -> Iterator[None]:
 
 
 def _class(transformers: ModuleType, config: Any, name: str) -> tuple[Any, bool]:
-    """The class that opens the folder, with its head if that answers for each slot; and whether it asks for the next."""
+    """The class that opens the folder, with its head if that answers for each slot; whether it asks for the next."""
     auto = transformers.models.auto.modeling_auto
 
     def heads(of: str) -> list[str]:

@@ -13,7 +13,6 @@ import tyro
 
 from ..errors import SightlineError
 from ..files import read_json, whole_file, write_json
-from ..progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 TEXT = "The cat sat on the mat and saw the moon."
 MOST = 64  # tokens looked at: every one of them is changed in turn
 WIDE = 24  # tokens up to which the two squares stand side by side
+LISTED = 12  # leaks told in words
 GAP = 32  # between the two pictures
 
 
@@ -115,7 +115,12 @@ class Seen:
             squares = [line for title, drawing in pictures for line in ("", *_beside(labels, [(title, drawing)]))]
         else:
             squares = ["", *_beside(labels, pictures)]
-        told = [f"{len(self.leaks)} leaks" if len(self.leaks) != 1 else "1 leak", *(leak.why for leak in self.leaks)]
+        told = [
+            f"{len(self.leaks)} leaks" if len(self.leaks) > 1 else "1 leak",
+            *(leak.why for leak in self.leaks[:LISTED]),
+        ]
+        if len(self.leaks) > LISTED:
+            told.append(f"... and {len(self.leaks) - LISTED} more (--json FILE holds them all)")
         head = f"{self.kind}" + (f", sight: {self.rule}" if self.rule else "")
         legend = "Each row is the slot that shows a token, each column a token that it sees (■; ! where it must not)."
         return "\n".join([head, *squares, "", legend, *(told if self.leaks else ["no leaks"]), *self.notes])
@@ -210,8 +215,6 @@ def see(
         seen = _own(path, model, text, replacements, seed)
     else:
         seen = _foreign(path, place, held, text, replacements, seed)
-    for note in seen.notes:
-        say(note)
     if json is not None:
         write_json(json, seen.record())
     if svg is not None:
@@ -336,6 +339,9 @@ def _foreign(path: Path, place: str, tokenizer: Tokenizer | None, text: str, rep
     alphabet = np.setdiff1d(np.arange(model.rows), sorted(model.marks | reading.marks))
     probe = Probe(model.outputs, np.arange(len(ids)), model.tables, alphabet)
     measured = measured_sight(probe, ids, replacements, seed)
+    silent = (
+        () if model.asks_next else (f"{model.class_name} does not say what a slot is asked for: no leak can be named",)
+    )
     leaks = []
     for slot in range(first, len(ids) - 1) if model.asks_next else ():
         if measured[slot, slot + 1]:
@@ -351,7 +357,7 @@ def _foreign(path: Path, place: str, tokenizer: Tokenizer | None, text: str, rep
         declared_matrix=None,
         measured_matrix=measured,
         leaks=tuple(leaks),
-        notes=(*model.notes, *reading.notes, *notes),
+        notes=(*model.notes, *reading.notes, *notes, *silent),
         next=f"sightline see {shlex.quote(str(path))} --text {shlex.quote(text)} --svg sight.svg",
     )
 
