@@ -94,7 +94,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise SightlineError(f"{path} does not exist", "Check the path") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SightlineError(f"{path} is not whole JSON ({error})", "It may have been cut short: make it again") from error
+        raise SightlineError(
+            f"{path} is not whole JSON ({error})", "It may have been cut short: make it again"
+        ) from error
 
 
 def fingerprint(*parts: bytes | str | int | float | None) -> str:

@@ -48,8 +48,9 @@ class _Rich:
         self._done += amount
         seconds = time.monotonic() - self._start
         rate = f"{self._done / seconds:,.0f} {self._unit}/s" if seconds > 0.5 and self._unit else ""
-        fields = {"rate": rate} | ({"words": words} if words else {})
-        self.progress.update(self._task, advance=amount, **fields)
+        self.progress.update(self._task, advance=amount, rate=rate)
+        if words:
+            self.progress.update(self._task, words=words)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from sightline.data import read
 from sightline.data.dataset import looks_like
 from sightline.errors import SightlineError
 
-datasets = pytest.importorskip("datasets") if __import__("os").environ.get("CI") != "true" else __import__("datasets")
+datasets = pytest.importorskip("datasets") if os.environ.get("CI") != "true" else __import__("datasets")
 
 
 @pytest.mark.parametrize("name", ["org/name", "imdb", "org/name:part", "hf:anything", "a-b/c.d_e"])
@@ -73,3 +75,28 @@ def test_no_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SightlineError, match=r"does not exist here.*pip install 'sightline\[hub\]'"):
         read("org/name")
+
+
+@pytest.mark.parametrize(("found", "proxy", "offline"), [(False, "", "1"), (True, "", None), (False, "http://p", None)])
+def test_a_mistyped_path_does_not_wait_for_a_hub_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch, found: bool, proxy: str, offline: str | None
+) -> None:
+    def looked_up(host: str, port: int) -> list[Any]:
+        assert (host, port) == ("huggingface.co", 443)
+        if not found:
+            raise OSError("no such name")
+        return []
+
+    def refused(path: str, name: str | None) -> Any:
+        assert os.environ.get("HF_HUB_OFFLINE") == offline
+        raise ConnectionError("no")
+
+    for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "")  # set first, so that what the code sets is taken back after the test
+        monkeypatch.delenv(name)
+    if proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr(datasets, "load_dataset", refused)
+    with pytest.raises(SightlineError, match="does not exist here"):
+        read("corpuss")

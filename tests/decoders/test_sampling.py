@@ -36,9 +36,7 @@ def test_top_k_keeps_k_and_divides_by_their_sum() -> None:
     assert of(top_k=2) == pytest.approx([0.625, 0.375, 0, 0])
 
 
-@pytest.mark.parametrize(
-    ("top_p", "kept"), [(0.4, 1), (0.5, 1), (0.51, 2), (0.8, 2), (0.81, 3), (0.96, 4), (1.0, 4)]
-)
+@pytest.mark.parametrize(("top_p", "kept"), [(0.4, 1), (0.5, 1), (0.51, 2), (0.8, 2), (0.81, 3), (0.96, 4), (1.0, 4)])
 def test_top_p_includes_the_token_that_crosses(top_p: float, kept: int) -> None:
     p = torch.tensor(of(top_p=top_p), dtype=torch.float64)
     assert int((p > 0).sum()) == kept

@@ -444,7 +444,7 @@ def test_a_family_defined_in_a_function_cannot_be_saved(tokenizer: Tokenizer, tm
 
 
 def test_a_vocabulary_with_more_rows_than_the_tokenizer_knows(tokenizer: Tokenizer, llama: Path) -> None:
-    """GPT-2's 50257 rows are no multiple of 64: what is barred follows the model's rows, not the tokenizer's padding."""
+    """GPT-2's 50257 rows are no multiple of 64: the model's rows decide what is barred, not the tokenizer's."""
     tensors = load_file(llama / "model.safetensors")
     rows = tokenizer.size + 2
     for name in ("model.embed_tokens.weight", "lm_head.weight"):

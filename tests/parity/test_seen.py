@@ -139,9 +139,7 @@ def test_folders_that_cannot_be_looked_at(transformers: ModuleType, tmp_path: Pa
 def test_ids_beyond_the_model_s_rows(transformers: ModuleType, tmp_path: Path) -> None:
     folder = gpt2(transformers, tmp_path / "model")
     config = {"vocab_size": 200}
-    small = written(
-        transformers, "BertForMaskedLM", tmp_path / "small", **{**SMALL, **config}
-    )
+    small = written(transformers, "BertForMaskedLM", tmp_path / "small", **{**SMALL, **config})
     train_tokenizer([TEXT], "byte").save(small)
     assert "but the model has 200 rows" in complaint(small)
     assert see(folder, text=TEXT).measured == "past"

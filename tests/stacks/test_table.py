@@ -43,12 +43,8 @@ class Reference:
     def __init__(self, n: int, texts: list[list[int]]) -> None:
         self.counts: list[Counter[tuple[int, ...]]] = []
         for length in range(1, n + 1):
-            raw = Counter(
-                tuple(text[at : at + length]) for text in texts for at in range(len(text) - length + 1)
-            )
-            longer = {
-                tuple(text[at : at + length + 1]) for text in texts for at in range(len(text) - length)
-            }
+            raw = Counter(tuple(text[at : at + length]) for text in texts for at in range(len(text) - length + 1))
+            longer = {tuple(text[at : at + length + 1]) for text in texts for at in range(len(text) - length)}
             if length == n:
                 self.counts.append(raw)
                 continue

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..errors import SightlineError
 from .source import FORMATS, PACKED, BadRow, Item, Reading, fields_read
@@ -30,6 +33,7 @@ def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
     """
     path, _, configuration = name.removeprefix(PREFIX).partition(":")
     here = f"{name} does not exist here"
+    _offline_where_unreachable()
     try:
         import datasets
     except ImportError as error:
@@ -53,3 +57,17 @@ def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
             continue
         for number, fields in enumerate(table.select_columns(wanted), 1):
             yield split, fields_read(fields, split, number, reading)
+
+
+def _offline_where_unreachable() -> None:
+    """Where the hub's name cannot be looked up, only what was fetched before is asked for: else a mistyped path would
+    wait half a minute for five retries.
+    """
+    decided = ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    if any(os.environ.get(name) for name in decided):
+        return
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported

@@ -1,6 +1,6 @@
 """The one loop that writes: ask for open places, accept some of the answers, and again until nothing is open.
 
-    canvas --fill--> view --logits--> answers --policy--> canvas      finished lines leave; the others go on together
+canvas --fill--> view --logits--> answers --policy--> canvas      finished lines leave; the others go on together
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Policies: which of the asked places to accept in a round, and which to ask again.
 
-    NextPlace    first of each line           left to right, or right to left: the view decides
-    Beam         first of each line           the likeliest few continuations of several lines at once
-    AllAtOnce    every place                  one pass; answers ignore each other
-    Surest       the surest few               no revision
-    Refine       every place, then the least sure are opened again (Mask-Predict)
+NextPlace    first of each line           left to right, or right to left: the view decides
+Beam         first of each line           the likeliest few continuations of several lines at once
+AllAtOnce    every place                  one pass; answers ignore each other
+Surest       the surest few               no revision
+Refine       every place, then the least sure are opened again (Mask-Predict)
 """
 
 from __future__ import annotations

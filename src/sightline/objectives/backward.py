@@ -75,8 +75,8 @@ class Backward(Objective):
     def fill(self, canvas: Canvas) -> View:
         """Slots for the written end of each line, last token first; the latest asks for the open place before it."""
         ends = canvas.places - canvas.inside[:, ::-1].argmax(1)
-        starts = np.where(canvas.open.any(1), canvas.places - canvas.open[:, ::-1].argmax(1), 0)
-        starts = np.where(canvas.open.any(1), starts, canvas.inside.argmax(1))
+        waits = ~canvas.done
+        starts = np.where(waits, canvas.places - canvas.open[:, ::-1].argmax(1), canvas.inside.argmax(1))
         width = int((ends - starts).max())
         place = starts[:, None] + width - 1 - np.arange(width)
         last = np.arange(width) == width - 1
@@ -89,7 +89,7 @@ class Backward(Objective):
             ),
             self.rule,
             shows=place,
-            asks=np.where(last & canvas.open.any(1)[:, None], place - 1, NOTHING),
+            asks=np.where(last & waits[:, None], place - 1, NOTHING),
             most_asks=1,
             kind=self.family,
         )

@@ -1,8 +1,8 @@
 """What a family is: an objective, which makes views (who sees what, what is asked) and grades the answers.
 
-    rows --ask--> views --stack, head--> nats --learn--> terms of the loss
-    rows --examine--> views whose nats are the family's score
-    canvas --fill--> a view that asks for open places; a decoder accepts some of the answers, and asks again
+rows --ask--> views --stack, head--> nats --learn--> terms of the loss
+rows --examine--> views whose nats are the family's score
+canvas --fill--> a view that asks for open places; a decoder accepts some of the answers, and asks again
 """
 
 from __future__ import annotations
@@ -129,4 +129,5 @@ def next_in_document(documents: NDArray[Any]) -> NDArray[np.bool_]:
 
 def text_places(rows: Rows, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """Which places [rows, length] hold text rather than a mark or padding."""
-    return ~vocabulary.is_special[rows.tokens] & (rows.documents != NO_DOCUMENT)
+    text: NDArray[np.bool_] = ~vocabulary.is_special[rows.tokens] & (rows.documents != NO_DOCUMENT)
+    return text

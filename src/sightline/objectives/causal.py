@@ -71,7 +71,8 @@ def next_place(canvas: Canvas, rule: Rule, kind: str) -> View:
 
     Lines are laid out to end together, so that each answer adds one column and a cache can hold the rest.
     """
-    written = np.where(canvas.open.any(1), canvas.open.argmax(1), canvas.inside.sum(1))
+    waits = ~canvas.done
+    written = np.where(waits, canvas.open.argmax(1), canvas.inside.sum(1))
     place = written[:, None] - written.max() + np.arange(written.max())
     last = np.arange(place.shape[1]) == place.shape[1] - 1
     known = np.maximum(place, 0)  # padding stands before place 0, where no table of positions reaches
@@ -80,7 +81,7 @@ def next_place(canvas: Canvas, rule: Rule, kind: str) -> View:
         Slots.of(place, np.where(place >= 0, 0, NO_DOCUMENT), segment=np.where(opening, 0, 1), positions=known),
         rule,
         shows=place,
-        asks=np.where(last & canvas.open.any(1)[:, None], place + 1, NOTHING),
+        asks=np.where(last & waits[:, None], place + 1, NOTHING),
         most_asks=1,
         kind=kind,
     )

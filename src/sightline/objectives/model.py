@@ -71,7 +71,7 @@ class Model(nn.Module):
     @property
     def context(self) -> int:
         """Positions the stack was made for."""
-        return cast(int, self.stack.shape.context) if isinstance(self.stack, Transformer) else 256
+        return self.stack.shape.context if isinstance(self.stack, Transformer) else 256
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +119,8 @@ class Model(nn.Module):
 
     def logits(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
-        return cast(Tensor, self.head.logits(self._asked(view, self.states(view, tokens, cache))))
+        head = cast(Head, self.head)  # or a table's, which answers the same calls
+        return head.logits(self._asked(view, self.states(view, tokens, cache)))
 
     @torch.no_grad()
     def examined(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

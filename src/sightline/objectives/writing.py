@@ -1,8 +1,8 @@
 """The user's verbs that write: continue a prompt (or lead up to it), and fill the blanks of a text.
 
-    generate   "Once upon"  ->  causal, prefix: what follows · backward: what came before · masked: open places after it
-    fill       "The ___ sat on the ___:3."      masked: seeing both sides · others: draw from their side, then keep the
-                                                candidate under which the rest of the text is likeliest
+generate   "Once upon"  ->  causal, prefix: what follows · backward: what came before · masked: open places after it
+fill       "The ___ sat on the ___:3."      masked: seeing both sides · others: draw from their side, then keep the
+                                            candidate under which the rest of the text is likeliest
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def compare(
     if seeds < 1:
         raise SightlineError(f"{seeds} seeds are no runs", "Use 1 or more")
     _known_size(size)
-    folder = out or Path("runs") / f"compare-{Path(source.corpus).stem or 'stdin'}-{size}-{budget}"
+    folder = Path(out) if out else Path("runs") / f"compare-{Path(source.corpus).stem or 'stdin'}-{size}-{budget}"
     with locked(folder):
         _refuse_other(folder, source, size, budget, None)
         ground = laid(source, folder, seed, device, threads, dtype)
@@ -129,7 +129,7 @@ def compare(
         write_json(folder / "results.json", results)
         write_report(results, path)
         if json is not None:
-            write_json(json, results)
+            write_json(Path(json), results)
     model = folder / names[0] / f"seed-{seed}" / "model"
     return CompareResult(folder, path, results, f"sightline see {model} --text 'a sentence of your own'")
 
@@ -173,7 +173,7 @@ def _refuse_other(folder: Path, source: Source, size: str, budget: str, first: R
             raise SightlineError(f"{folder} holds something else", "Choose another --out")
         return
     there = Recipe.load(path)
-    pairs = [("size", there.size, size), ("budget", there.budget, budget)]
+    pairs: list[tuple[str, Any, Any]] = [("size", there.size, size), ("budget", there.budget, budget)]
     if first is not None:
         pairs += [
             ("corpus or tokenizer", there.source.fingerprint, source.fingerprint),
@@ -189,9 +189,7 @@ def _refuse_other(folder: Path, source: Source, size: str, budget: str, first: R
             )
 
 
-def _results(
-    ground: Ground, first: Recipe, names: list[str], seeds: int, rate: float, folder: Path
-) -> dict[str, Any]:
+def _results(ground: Ground, first: Recipe, names: list[str], seeds: int, rate: float, folder: Path) -> dict[str, Any]:
     """Every family and seed trained and measured, what is already there taken over; then joined to one record."""
     from .ground import described, versions
     from .measure import Examination, joined
@@ -219,9 +217,7 @@ def _results(
     for name in dict.fromkeys(earlier):  # an earlier run of more families is kept, not forgotten
         outcomes[name] = [read_json(path / "results.json") for path in sorted((folder / name).glob("seed-*"))]
     say(f"{'extends' if before.exists() else 'writes'} {before}")
-    families, floors, comparisons = joined(
-        outcomes, examination, first.seed, [*names, *dict.fromkeys(earlier)], folder
-    )
+    families, floors, comparisons = joined(outcomes, examination, first.seed, [*names, *dict.fromkeys(earlier)], folder)
     return {
         "schema": SCHEMA,
         "corpus": _corpus(ground),
@@ -301,5 +297,3 @@ def _budget(first: Recipe) -> dict[str, Any]:
 
     budget = Budget.parse(first.budget)
     return {"text": budget.text, "kind": budget.kind, "amount": budget.amount}
-
-

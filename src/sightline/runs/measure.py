@@ -68,7 +68,11 @@ class Examination:
             task=task_for(ground.corpus, first.source.label or None, first.seed),
             passages=drawn,
             copies=copies(
-                ground.corpus.train, ground.tokenizer, count=len(drawn), length=_lengths(first.context)["length"], seed=first.seed
+                ground.corpus.train,
+                ground.tokenizer,
+                count=len(drawn),
+                length=_lengths(first.context)["length"],
+                seed=first.seed,
             )
             if drawn
             else (),
@@ -294,7 +298,8 @@ def _measured_from(path: Path, words: Sequence[dict[str, str]]) -> list[Measured
 
     arrays = _arrays_from(path)
     return [
-        Measured(top=arrays[f"top{number}"], bottom=arrays[f"bottom{number}"], **one) for number, one in enumerate(words)
+        Measured(top=arrays[f"top{number}"], bottom=arrays[f"bottom{number}"], **one)
+        for number, one in enumerate(words)
     ]
 
 
@@ -352,4 +357,6 @@ def _arrays_from(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as held:
             return dict(held)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise SightlineError(f"{path} is missing or cut short ({error})", "Remove its folder to measure again") from error
+        raise SightlineError(
+            f"{path} is missing or cut short ({error})", "Remove its folder to measure again"
+        ) from error

@@ -123,7 +123,9 @@ def _made(kind: Any, raw: Mapping[str, Any], where: str) -> Any:
             values[name] = _made(hint, value, f"{where} [{name}]")
         elif isinstance(value, list):
             values[name] = tuple(value)
-        elif hint in (int, float, str, bool) and not (isinstance(value, hint) or (hint is float and type(value) is int)):
+        elif hint in (int, float, str, bool) and not (
+            isinstance(value, hint) or (hint is float and type(value) is int)
+        ):
             raise SightlineError(f"{where}: {name} = {value!r} is not of type {hint.__name__}", "Correct the value")
         else:
             values[name] = float(value) if hint is float else value

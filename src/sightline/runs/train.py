@@ -54,7 +54,9 @@ class TrainResult:
             if score["value"] is None:
                 continue
             spread = f" ({score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
-            lines.append(f"{score['name']} {score['value']:.3f}{spread} {score['unit']}, {score['class']}, {score['column']}")
+            lines.append(
+                f"{score['name']} {score['value']:.3f}{spread} {score['unit']}, {score['class']}, {score['column']}"
+            )
         return "\n".join([*lines, str(self.model)])
 
 
@@ -72,8 +74,8 @@ def train(
     batch: int = 0,
     accumulation: int = 1,
     rate: float = 0.0,
-    optimization: Optimization | None = None,
-    schedule: Schedule | None = None,
+    optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+    schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     validations: int = 10,
     compile: Compile = "auto",
     tokenizer: str = "bpe",
@@ -126,6 +128,8 @@ def train(
         json: also write the record to this file.
     """
     from ..files import fingerprint
+    from ..stacks import sizes
+    from ..training.budget import Budget
     from .ground import held_folder, laid, objective_for
 
     wanted: Recipe | None = None
@@ -139,7 +143,9 @@ def train(
             raise SightlineError("train needs a family and a corpus", "For example: sightline train causal python-docs")
         source = Source(corpus, field, label, documents, strict, tokenizer)
         fields = parsed(family, setting)
-    folder = out or Path("runs") / f"{family}-{size}-s{seed}"
+    Budget.parse(budget)
+    sizes.size(size)
+    folder = Path(out) if out else Path("runs") / f"{family}-{size}-s{seed}"
     with locked(folder):
         ground = laid(
             replace(source, tokenizer=_tokenizer_of(start) or source.tokenizer), folder, seed, device, threads, dtype
@@ -162,17 +168,19 @@ def train(
         trained = run(ground, wanted, model, folder)
         record = _record(ground, wanted, model, trained, folder)
         if json is not None:
-            write_json(json, record)
+            write_json(Path(json), record)
     path = folder / "model"
     say(f"data {fingerprint(ground.source.fingerprint)}")
-    return TrainResult(folder, path, record, f"sightline {'fill' if objective.writes_from == 'both' else 'generate'} {path}")
+    return TrainResult(
+        folder, path, record, f"sightline {'fill' if objective.writes_from == 'both' else 'generate'} {path}"
+    )
 
 
 def parsed(family: str, words: Sequence[str]) -> dict[str, Any]:
     """A family's settings from ``name=value`` words, each read as the type of its default."""
-    from ..objectives import FAMILIES
-
     from dataclasses import fields as fields_of
+
+    from ..objectives import FAMILIES
 
     kind = FAMILIES.get(family)
     if kind is None:
@@ -283,7 +291,9 @@ def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "aut
     if budget.kind == "seconds" or compile == "auto":
         seconds = seconds_per_step(ground, recipe, model, packed, compiled=False)
     if compile == "auto":
-        expected = budget.amount if budget.kind == "seconds" else budget.steps(tokens, flops, seconds) * (seconds or 0.0)
+        expected = (
+            budget.amount if budget.kind == "seconds" else budget.steps(tokens, flops, seconds) * (seconds or 0.0)
+        )
         if expected > COMPILE_PAYS or recipe.device.startswith("cuda"):
             quick = seconds_per_step(ground, recipe, model, packed, compiled=True)
             compiled = seconds is not None and quick < 0.97 * seconds

@@ -68,7 +68,7 @@ class Slots:
         stream: ArrayLike = 0,
         positions: ArrayLike | None = None,
     ) -> Slots:
-        """Slots from whatever broadcasts to [lines, slots]; ``order`` and ``positions`` follow ``place`` if not given."""
+        """Slots from whatever broadcasts to [lines, slots]; ``order`` follows ``place``, ``positions`` follow ``order``."""
         order = place if order is None else order
         parts = np.broadcast_arrays(*(np.asarray(part) for part in (place, order, document, segment, stream)))
         whole = [np.array(np.atleast_2d(part), dtype=np.int64) for part in parts]
@@ -76,16 +76,17 @@ class Slots:
         fed = whole[1] if positions is None else np.asarray(positions, dtype=np.int64)
         if fed.ndim < 3:
             fed = np.array(np.broadcast_to(fed, shape))
-        return cls(*whole, positions=fed)
+        place, order, document, segment, stream = whole
+        return cls(place, order, document, segment, stream, fed)
 
     @property
     def lines(self) -> int:
-        return self.place.shape[0]
+        return int(self.place.shape[0])
 
     @property
     def count(self) -> int:
         """Slots of each line."""
-        return self.place.shape[1]
+        return int(self.place.shape[1])
 
     def take(self, columns: Any) -> Slots:
         """The slots at these columns, in every line."""
@@ -222,11 +223,9 @@ class View:
     def lines(self, keep: Any) -> View:
         """The view of some of the lines only (a slice or an index array)."""
         slots = Slots(**{name: getattr(self.slots, name)[keep] for name in (*FIELDS, "positions")})
-        optional = {
-            name: None if (part := getattr(self, name)) is None else part[keep] for name in ("judged", "declared")
-        }
-        plain = {name: getattr(self, name)[keep] for name in ("shows", "asks", "weights", "lines_of")}
-        return replace(self, slots=slots, _asked={}, **plain, **optional)
+        names = ("shows", "asks", "weights", "lines_of", "judged", "declared")
+        parts: dict[str, Any] = {name: None if (part := getattr(self, name)) is None else part[keep] for name in names}
+        return replace(self, slots=slots, _asked={}, **parts)
 
     def tail(self, start: int) -> View:
         """The slots from column ``start`` on: what is new to a cache that holds those before it."""

@@ -34,7 +34,7 @@ class _Grade(torch.autograd.Function):
     """Cross entropy whose gradient is formed in the forward pass, chunk by chunk: logits live for one chunk only."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, answers: Tensor, weights: Tensor, barred: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         half = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
@@ -71,7 +71,7 @@ class _Grade(torch.autograd.Function):
         return (nats * weights).sum(), nats, sums
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         d_states, d_table, d_bias = ctx.saved_tensors
         return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None
 

@@ -53,7 +53,9 @@ class Look:
 
     def before(self, other: Look) -> Look:
         """These slots followed by those of ``other`` (a cache grows so)."""
-        joined = {name: torch.cat([getattr(self, name), getattr(other, name)], dim=1) for name in _ARRAYS}
+        joined: dict[str, Any] = {
+            name: torch.cat([getattr(self, name), getattr(other, name)], dim=1) for name in _ARRAYS
+        }
         return replace(other, kernel="mask", **joined)
 
     def lines(self, index: Tensor) -> Look:

@@ -126,7 +126,11 @@ class Attention(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.splits = (shape.heads * shape.of_head, shape.shared_heads * shape.of_head, shape.shared_heads * shape.of_head)
+        self.splits = (
+            shape.heads * shape.of_head,
+            shape.shared_heads * shape.of_head,
+            shape.shared_heads * shape.of_head,
+        )
         self.qkv = nn.Linear(shape.width, sum(self.splits), bias=shape.attention_bias)
         self.out = nn.Linear(shape.heads * shape.of_head, shape.width, bias=shape.output_bias)
         if shape.qk_norm:
@@ -270,7 +274,7 @@ class Transformer(nn.Module):
             x = x + sinusoids(look.positions, self.shape.width)
         if self.segments is not None:
             x = x + self.segments(look.segment)
-        return x if self.norm_embedding is None else self.norm_embedding(x)
+        return x if self.norm_embedding is None else self.norm_embedding(x)  # type: ignore[no-any-return]
 
     def _check(self, ids: Tensor) -> None:
         if torch.compiler.is_compiling() or ids.device.type != "cpu":

@@ -290,9 +290,7 @@ class _Loop:
             return [f"row {int(rows.numbers[line])}" for line in blamed]
         return [name for line in blamed for name in self.names(rows.take(slice(line, line + 1)))]
 
-    def _note(
-        self, log: Log, validate: Callable[[Model], float] | None, sample: Callable[[Model], str] | None
-    ) -> None:
+    def _note(self, log: Log, validate: Callable[[Model], float] | None, sample: Callable[[Model], str] | None) -> None:
         """A point of the curve; at a mark also dev, the best weights, and a sample."""
         state = self.state
         loss = statistics.fmean(state.since) if state.since else math.nan

@@ -59,7 +59,9 @@ def device_for(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise SightlineError(f"the device {name!r} is not to be had here", "Use --device cpu or --device auto") from error
+        raise SightlineError(
+            f"the device {name!r} is not to be had here", "Use --device cpu or --device auto"
+        ) from error
     return name
 
 
