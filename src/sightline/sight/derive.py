@@ -6,6 +6,7 @@ stream does, a bag of words does not), and by which rule each layer narrows the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -172,9 +173,10 @@ def cacheable(view: View) -> bool:
 def score_of(views: Iterable[View], depth: Depth) -> Score:
     """What the views' answers, summed, are: the likelihood of one distribution over the asked tokens, or not.
 
-    Every asked position stands in a graph with an arrow to each asked position that its answer may depend on. A
-    total order of arrows is a chain rule: ``exact``. No circle, but answers that ignore each other: ``nar``. A circle
-    is no distribution over texts: ``pseudo``. Judged slots answer no token: ``discriminative``.
+    Every asked position stands in a graph with an arrow to each asked position that its answer may depend on. Where
+    the arrows leave only one order, that is a chain rule: ``exact`` (a chain of finite memory too). No circle, but
+    answers that ignore each other: ``nar``. A circle is no distribution over texts: ``pseudo``. Judged slots answer no
+    token: ``discriminative``.
     """
     sees: dict[tuple[int, int], set[tuple[int, int]]] = {}
     judged = False
@@ -191,14 +193,12 @@ def score_of(views: Iterable[View], depth: Depth) -> Score:
     ranked = _topological(sees)
     if ranked is None:
         return "pseudo"
-    place = {asked: rank for rank, asked in enumerate(ranked)}
     by_row: dict[int, list[tuple[int, int]]] = {}
     for asked in ranked:
         by_row.setdefault(asked[0], []).append(asked)
     for chain in by_row.values():
-        for rank, asked in enumerate(chain):
-            if any(earlier not in sees[asked] and place[earlier] < place[asked] for earlier in chain[:rank]):
-                return "nar"
+        if any(before not in sees[asked] for before, asked in itertools.pairwise(chain)):
+            return "nar"
     return "exact"
 
 

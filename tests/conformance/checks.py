@@ -1,0 +1,254 @@
+"""What every family must pass. Each check takes a subject and raises AssertionError (or LeakError) where it fails."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sightline.data import Draws, Rows
+from sightline.data.vocabulary import Vocabulary
+from sightline.decoders.canvas import Canvas
+from sightline.objectives import Objective
+from sightline.objectives.model import Model, built
+from sightline.sight import NOTHING, View, cacheable, forbid_leaks, isolated, reach, score_of
+from sightline.stacks.cache import Cache
+from sightline.stacks.transformer import Shape, Transformer
+
+PAD, BOS, EOS, MASK = 0, 1, 2, 3
+WORDS = Vocabulary(16, 16, pad=PAD, bos=BOS, eos=EOS, mask=MASK, specials=(0, 1, 2, 3))
+LETTERS = Vocabulary(4, 4, bos=2, eos=3, specials=(2, 3))  # two words, and the ends of a text
+T = 14
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A family under test: how it is made over a vocabulary, and what is done to its model before it is used."""
+
+    make: Callable[[Vocabulary], Objective]
+    spoil: Callable[[Model], None] = lambda model: None
+
+    def model(self, vocabulary: Vocabulary = WORDS, seed: int = 0, layers: int = 2) -> Model:
+        shape = Shape(layers, 32, 4, vocabulary.padded, 64, rope_base=100.0)
+        model = built(self.make(vocabulary), shape, None, seed)  # type: ignore[arg-type]
+        if isinstance(model.stack, Transformer):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                torch.nn.init.normal_(model.head.weight, std=0.5)  # answers that differ
+        else:
+            words = np.random.default_rng(seed).choice(vocabulary.ordinary, 40)
+            model.stack.fit(np.r_[vocabulary.bos, words, vocabulary.eos], np.array([0]))  # type: ignore[operator]
+        self.spoil(model)
+        return model.eval()
+
+
+def rows_from(tokens: np.ndarray, documents: np.ndarray, wanted: np.ndarray | None = None, first: int = 0) -> Rows:
+    real = documents >= 0
+    return Rows(
+        tokens=tokens.astype(np.int32),
+        documents=documents.astype(np.int32),
+        numbers=first + np.arange(len(tokens)),
+        visits=np.zeros(len(tokens), np.int64),
+        word_starts=real,
+        origins=np.where(real, documents, -1),
+        wanted=real if wanted is None else wanted & real,
+    )
+
+
+def packed(count: int = 4, first: int = 0) -> Rows:
+    """Rows of two documents and a little padding; every row is drawn by its own number."""
+    tokens, documents = np.zeros((count, T), np.int64), np.full((count, T), -1)
+    for row in range(count):
+        draw = np.random.default_rng((7, first + row))
+        cut = int(draw.integers(4, T - 5))
+        for document, (start, end) in enumerate(((0, cut), (cut, T - 1))):
+            words = draw.integers(4, WORDS.size, end - start - 2)
+            tokens[row, start:end] = [BOS, *words, EOS]
+            documents[row, start:end] = document
+    return rows_from(tokens, documents, first=first)
+
+
+def single(length: int = T, count: int = 2) -> Rows:
+    words = np.random.default_rng(5).integers(4, WORDS.size, (count, length))
+    words[:, 0], words[:, -1] = BOS, EOS
+    return rows_from(words, np.zeros_like(words))
+
+
+def asked_views(subject: Subject, rows: Rows) -> list[View]:
+    objective = subject.make(WORDS)
+    return objective.ask(rows, Draws(3).of(rows), 0.0)
+
+
+def does_not_leak(subject: Subject) -> None:
+    """No asked slot can reach its answer, at the stack's depth, decided without weights."""
+    model = subject.model()
+    for rows in (packed(), single()):
+        views = [*asked_views(subject, rows), *subject.make(WORDS).examine(rows)]
+        for view in views:
+            forbid_leaks(view, model.depth, subject.make(WORDS).family)
+
+
+def keeps_documents_apart(subject: Subject) -> None:
+    """Nothing of one document changes anything of its neighbour, in the sight and in the numbers."""
+    model, rows = subject.model(), packed()
+    views = asked_views(subject, rows)
+    assert isolated(views, model.depth)
+    for document in (0, 1):
+        mine = rows.documents == document
+        other = np.where(~mine & (rows.documents >= 0) & (rows.tokens > 3), (rows.tokens - 3) % 12 + 4, rows.tokens)
+        assert (other != rows.tokens).any()
+        for view in views:
+            before, after = (model.states(view, tokens).detach().numpy() for tokens in (rows.tokens, other))
+            inside = view.slots.document == document
+            assert (before[inside] == after[inside]).all()
+
+
+def moves_only_what_it_may(subject: Subject) -> None:
+    """Another token at a position moves the states that may see it, all of them, and no other."""
+    model, rows = subject.model(), single(count=1)
+    for view in asked_views(subject, rows):
+        reached = reach(view, model.depth)[0]
+        before = model.states(view, rows.tokens)[0].detach()
+        for position in range(1, T - 1):
+            other = rows.tokens.copy()
+            other[0, position] = (other[0, position] - 3) % 12 + 4
+            after = model.states(view, other)[0].detach()
+            moved = (after != before).flatten(1).any(-1).numpy()
+            allowed = reached[:, view.shows[0] == position].any(1)
+            assert not (moved & ~allowed).any(), "a state moved that may not see the change"
+            assert (moved | ~allowed).all(), "a state that may see the change did not move"
+
+
+def gradients_flow_only_where_seen(subject: Subject) -> None:
+    """The gradient of a state by a slot's embedding is zero exactly where the slot cannot be reached."""
+    model, rows = subject.model(), single(count=1)
+    if not isinstance(model.stack, Transformer):
+        return
+    for view in asked_views(subject, rows):
+        reached = reach(view, model.depth)[0]
+        entered: list[torch.Tensor] = []
+        handle = model.stack.layers[0].register_forward_pre_hook(lambda _, given: entered.append(given[0]))
+        states = model.states(view, rows.tokens)
+        handle.remove()
+        direction = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(0))
+        for slot in range(view.slots.count):
+            slope = torch.autograd.grad((states[0, slot] * direction).sum(), entered[0], retain_graph=True)[0]
+            flows = (slope[0] != 0).any(-1).numpy()
+            assert (flows == reached[slot]).all()
+
+
+def adds_up_to_one(subject: Subject) -> None:
+    """The probabilities of all texts of three tokens sum to one: the score is a likelihood."""
+    model = subject.model(LETTERS)
+    texts = np.array(list(itertools.product(range(LETTERS.size), repeat=3)))
+    backward = model.objective.writes_from == "right"
+    whole = np.full((len(texts), 4), LETTERS.eos if backward else LETTERS.bos)
+    whole[:, slice(0, 3) if backward else slice(1, 4)] = texts
+    rows = rows_from(whole, np.zeros_like(whole))
+    nats, asked = model.examined(rows)
+    assert (asked == 3).all()
+    assert abs(np.exp(-nats).sum() - 1) < 1e-5
+
+
+def asks_everything_once(subject: Subject) -> None:
+    """Examining a text asks each wanted text token exactly once."""
+    objective, rows = subject.make(WORDS), packed()
+    asked = np.zeros(rows.tokens.shape, int)
+    for view in objective.examine(rows):
+        for line, slot in np.argwhere(view.asks != NOTHING):
+            asked[view.lines_of[line], view.asks[line, slot]] += 1
+    words = rows.tokens > 3
+    assert (asked[words] == 1).all()
+    assert (asked[~words] <= 1).all()
+
+
+def scores_as_declared(subject: Subject) -> None:
+    """The class of the score, derived from what each answer may depend on, is the one the family declares."""
+    model, rows = subject.model(), single()
+    assert score_of(list(model.objective.examine(rows)), model.depth) == model.objective.score_class
+
+
+def writes_the_same_with_a_cache(subject: Subject) -> None:
+    """Where the sight says that states never change, feeding only new slots gives the same logits."""
+    model, rows = subject.model(), single(count=2)
+    views = asked_views(subject, rows)
+    if not all(cacheable(view) for view in views) or not isinstance(model.stack, Transformer):
+        return
+    backward = model.objective.writes_from == "right"
+    cache = Cache()
+    for written in range(2, 9):
+        given = rows.tokens[:, -written:] if backward else rows.tokens[:, :written]
+        gap = [9 - written] * 2
+        pieces = [([], gap[0], line) if backward else (line, gap[0], []) for line in given]
+        canvas = Canvas.of(pieces)  # type: ignore[arg-type]
+        if written > 2:  # what came after the prompt was written, not given
+            fresh = np.zeros_like(canvas.given)
+            fresh[:, slice(-2, None) if backward else slice(0, 2)] = True
+            canvas = Canvas(canvas.tokens, canvas.open, canvas.given & fresh, canvas.inside)
+        view = model.objective.fill(canvas)
+        plain = model.logits(view, canvas.tokens)[:, -1]
+        kept = model.logits(view.tail(cache.count), canvas.tokens, cache)[:, -1]
+        assert torch.allclose(plain, kept, atol=1e-5)
+
+
+def gives_the_same_loss_for_the_same_seed(subject: Subject) -> None:
+    """Two runs with one seed see the same views; another seed of draws may not change what is not drawn."""
+    losses = []
+    for _ in range(2):
+        model, rows = subject.model(), packed()
+        draws = Draws(11)
+        views = model.objective.ask(rows, draws.of(rows), 0.0)
+        terms = model.objective.learn(model, rows, views, draws.of(rows, stream=1))
+        losses.append([float(term.total.detach()) for term in terms])
+    assert losses[0] == losses[1]
+
+
+def ignores_the_batch(subject: Subject) -> None:
+    """What is drawn for a row does not depend on the rows beside it."""
+    objective, rows = subject.make(WORDS), packed()
+    whole = objective.ask(rows, Draws(2).of(rows), 0.5)
+    for line in range(rows.count):
+        one = rows.take(slice(line, line + 1))
+        for all_of_them, alone in zip(whole, objective.ask(one, Draws(2).of(one), 0.5), strict=True):
+            assert (all_of_them.shows[line] == alone.shows[0]).all()
+            assert (all_of_them.asks[line] == alone.asks[0]).all()
+
+
+def accumulates_without_change(subject: Subject) -> None:
+    """One batch and four micro-batches give the same gradient: terms are divided by the answers of the whole step."""
+    gradients = []
+    for parts in (1, 4):
+        model, rows = subject.model(), packed()
+        objective, draws, size = model.objective, Draws(4), 4 // parts
+        micro = [rows.take(slice(part * size, (part + 1) * size)) for part in range(parts)]
+        views = [objective.ask(part, draws.of(part), 0.0) for part in micro]
+        counts: dict[str, float] = {}
+        for asked in views:
+            for name, count in objective.counts(asked).items():
+                counts[name] = counts.get(name, 0.0) + count
+        for part, asked in zip(micro, views, strict=True):
+            for term in objective.learn(model, part, asked, draws.of(part, stream=1)):
+                (term.weight * term.total / counts[term.name]).backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
+
+
+def learns_a_page_by_heart(subject: Subject) -> None:
+    """A few rows can be memorised: the loss falls to a small part of what it was."""
+    model, rows = subject.model(), packed()
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(150):
+        views = model.objective.ask(rows, Draws(1).of(rows), 0.0)
+        terms = model.objective.learn(model, rows, views, Draws(1).of(rows, stream=1))
+        count = sum(model.objective.counts(views).values())
+        loss = sum(term.total for term in terms) / count
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[union-attr]
+        optimizer.step()
+        losses.append(float(loss.detach()))  # type: ignore[union-attr]
+    assert losses[-1] < 0.25 * losses[0]

@@ -1,0 +1,240 @@
+"""Every family passes every check; every check rejects a family with a bug planted for it, or it is no check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checks import (
+    LETTERS,
+    Subject,
+    accumulates_without_change,
+    adds_up_to_one,
+    asks_everything_once,
+    does_not_leak,
+    gives_the_same_loss_for_the_same_seed,
+    gradients_flow_only_where_seen,
+    ignores_the_batch,
+    keeps_documents_apart,
+    learns_a_page_by_heart,
+    moves_only_what_it_may,
+    scores_as_declared,
+    writes_the_same_with_a_cache,
+)
+
+from sightline.data import RowDraws, Rows
+from sightline.data.vocabulary import Vocabulary
+from sightline.errors import LeakError
+from sightline.objectives import FAMILIES, Backward, Causal, Masked, Prefix
+from sightline.objectives.base import Term
+from sightline.objectives.model import Model
+from sightline.sight import Rule, View, everything, past
+
+
+def plain(kind: type[Any]) -> Subject:
+    def make(vocabulary: Vocabulary) -> Any:
+        fields = {"rate": 0.3} if kind is Masked else {"n": 3} if kind.stack == "table" else {}
+        return kind(vocabulary, **fields)
+
+    return Subject(make)
+
+
+SUBJECTS = {name: plain(kind) for name, kind in FAMILIES.items()}
+EXACT = [name for name, kind in FAMILIES.items() if kind.score_class == "exact"]
+LEARNED = [name for name, kind in FAMILIES.items() if kind.stack == "transformer"]
+
+ANY: list[Callable[[Subject], None]] = [
+    does_not_leak,
+    keeps_documents_apart,
+    asks_everything_once,
+    scores_as_declared,
+    ignores_the_batch,
+]
+OF_STACKS: list[Callable[[Subject], None]] = [
+    moves_only_what_it_may,
+    gradients_flow_only_where_seen,
+    writes_the_same_with_a_cache,
+    gives_the_same_loss_for_the_same_seed,
+    accumulates_without_change,
+    learns_a_page_by_heart,
+]
+
+
+@pytest.mark.parametrize("check", ANY, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family(family: str, check: Callable[[Subject], None]) -> None:
+    check(SUBJECTS[family])
+
+
+@pytest.mark.parametrize("check", OF_STACKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("family", LEARNED)
+def test_every_family_with_a_stack(family: str, check: Callable[[Subject], None]) -> None:
+    check(SUBJECTS[family])
+
+
+@pytest.mark.parametrize("family", EXACT)
+def test_every_exact_family_adds_up(family: str) -> None:
+    adds_up_to_one(SUBJECTS[family])
+
+
+def test_masked_may_keep_tokens_and_hide_words_and_spans() -> None:
+    for fields in ({"hide": "word"}, {"hide": "span"}, {"random": 0.0, "kept": 0.0}, {"rate": 0.5, "rate_end": 0.1}):
+        subject = Subject(lambda vocabulary, fields=fields: Masked(vocabulary, **fields))  # type: ignore[misc]
+        does_not_leak(subject)
+        ignores_the_batch(subject)
+
+
+# ------------------------------------------------------------------------------------------------ the planted bugs
+
+
+@dataclass(frozen=True)
+class Mispaired(Causal):
+    """Next tokens asked while everything is seen: the classic silent mistake."""
+
+    @property
+    def rule(self) -> Rule:
+        return everything
+
+
+class _Joined(View):
+    @property
+    def whole_sight(self) -> Rule:
+        return self.sight
+
+
+@dataclass(frozen=True)
+class Unpacked(Causal):
+    """Position ids start again at each document, and nothing else keeps documents apart."""
+
+    def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
+        return [_Joined(**vars(view)) for view in super().ask(rows, draws, progress)]
+
+
+@dataclass(frozen=True)
+class Forgetful(Causal):
+    """Examines all but the last wanted token."""
+
+    def examine(self, rows: Rows) -> Iterator[View]:
+        for view in super().examine(rows):
+            asks = view.asks.copy()
+            asks[:, 3] = -1
+            yield replace(view, asks=asks, weights=np.where(asks == -1, 0, view.weights).astype(np.float32), _asked={})
+
+
+@dataclass(frozen=True)
+class Overconfident(Masked):
+    """Pseudo scores declared exact."""
+
+    score_class = "exact"  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Moody(Masked):
+    """Draws from a generator that all runs share."""
+
+    def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
+        shared = _SHARED
+
+        class Loose:
+            def uniform(self, count: int) -> np.ndarray:
+                return shared.random((rows.count, count))
+
+        return super().ask(rows, Loose(), progress)  # type: ignore[arg-type]
+
+
+_SHARED = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class Averaging(Causal):
+    """Takes the mean of each micro-batch: the loss then depends on how a step is cut."""
+
+    def learn(self, model: Model, rows: Rows, views: list[View], draws: RowDraws) -> list[Term]:
+        terms = super().learn(model, rows, views, draws)
+        share = self.counts(views)
+        return [replace(term, total=term.total / share[term.name] * 10) for term in terms]
+
+
+@dataclass(frozen=True)
+class Growing(Prefix):
+    """The opening swallows what is written: states change, and a cache goes stale."""
+
+    @property
+    def rule(self) -> Rule:
+        return past | everything
+
+
+def ignores_sight(model: Model) -> None:
+    model.kernel = "full"
+
+
+def nothing_learned(model: Model) -> None:
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    model.head.weight.requires_grad_(True)
+    torch.nn.init.zeros_(model.stack.embedding.weight)  # type: ignore[union-attr,operator]
+
+
+def stale(model: Model) -> None:
+    """Keys are kept as if the first position were the last: a cache that goes wrong."""
+    from sightline.stacks.cache import Cache
+
+    forward = model.stack.forward
+
+    def worse(look: Any, cache: Cache | None = None, taps: Any = None) -> Any:
+        if cache is not None and cache.count:
+            cache.keys = [keys.flip(2) for keys in cache.keys]
+        return forward(look, cache, taps)
+
+    model.stack.forward = worse  # type: ignore[method-assign]
+
+
+PLANTED = [
+    (does_not_leak, Subject(Mispaired)),
+    (keeps_documents_apart, Subject(Unpacked)),
+    (keeps_documents_apart, Subject(Causal, ignores_sight)),
+    (moves_only_what_it_may, Subject(Causal, ignores_sight)),
+    (gradients_flow_only_where_seen, Subject(Backward, ignores_sight)),
+    (adds_up_to_one, Subject(Mispaired)),
+    (asks_everything_once, Subject(Forgetful)),
+    (scores_as_declared, Subject(Overconfident)),
+    (writes_the_same_with_a_cache, Subject(Causal, stale)),
+    (gives_the_same_loss_for_the_same_seed, Subject(Moody)),
+    (ignores_the_batch, Subject(Moody)),
+    (accumulates_without_change, Subject(Averaging)),
+    (learns_a_page_by_heart, Subject(Causal, nothing_learned)),
+]
+
+
+@pytest.mark.parametrize(("check", "subject"), PLANTED, ids=[f"{check.__name__}-{n}" for n, (check, _) in enumerate(PLANTED)])
+def test_every_check_rejects_its_bug(check: Callable[[Subject], None], subject: Subject) -> None:
+    with pytest.raises((AssertionError, LeakError)):
+        check(subject)
+
+
+def test_backward_is_causal_on_the_reversed_text() -> None:
+    """Same weights, reversed tokens, ends swapped: the same nats."""
+    from checks import rows_from
+
+    tokens = np.array([[LETTERS.bos, 0, 1, 1, 0, 1, LETTERS.eos]])
+    swapped = np.where(tokens == LETTERS.bos, LETTERS.eos, np.where(tokens == LETTERS.eos, LETTERS.bos, tokens))
+    backward = Subject(Backward).model(LETTERS)
+    causal = Subject(Causal).model(LETTERS)
+    for model in (backward, causal):
+        for table in (model.stack.embedding.weight, model.head.weight):  # type: ignore[union-attr]
+            with torch.no_grad():
+                table[LETTERS.bos] = table[LETTERS.eos]  # type: ignore[index]
+    forward_nats, _ = causal.examined(rows_from(swapped[:, ::-1], np.zeros_like(tokens)))
+    backward_nats, _ = backward.examined(rows_from(tokens, np.zeros_like(tokens)))
+    assert np.allclose(forward_nats, backward_nats, atol=1e-6)
+
+
+def test_prefix_with_an_opening_of_nothing_is_causal() -> None:
+    from checks import packed
+
+    rows = packed()
+    assert np.allclose(Subject(Prefix).model().examined(rows)[0], Subject(Causal).model().examined(rows)[0], atol=1e-5)
