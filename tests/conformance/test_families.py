@@ -210,7 +210,9 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("check", "subject"), PLANTED, ids=[f"{check.__name__}-{n}" for n, (check, _) in enumerate(PLANTED)])
+@pytest.mark.parametrize(
+    ("check", "subject"), PLANTED, ids=[f"{check.__name__}-{n}" for n, (check, _) in enumerate(PLANTED)]
+)
 def test_every_check_rejects_its_bug(check: Callable[[Subject], None], subject: Subject) -> None:
     with pytest.raises((AssertionError, LeakError)):
         check(subject)

@@ -82,7 +82,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(make: Callable[[Vocabulary], Objectiv
 
 
 def test_so_it_does_with_adamw_alone_and_accumulation(tmp_path: Path) -> None:
-    resumes_exactly(Masked, tmp_path, optimization=Optimization("adamw"), accumulation=2, schedule=Schedule("cosine", 0.2))
+    resumes_exactly(
+        Masked, tmp_path, optimization=Optimization("adamw"), accumulation=2, schedule=Schedule("cosine", 0.2)
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ test_loop.trained(Path(sys.argv[1]))
 
 def test_a_kill_in_the_middle_of_a_checkpoint_costs_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, str(folder), str(Path(__file__).parent)], check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, str(folder), str(Path(__file__).parent)], check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert list((folder / "checkpoints").glob(".*.aside")), "the kill was meant to leave a half-written checkpoint"
     assert newest(folder / "checkpoints") is not None

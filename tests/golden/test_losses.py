@@ -1,0 +1,86 @@
+"""Golden losses: the loss of every step of a tiny deterministic run on a page that lies in the tests.
+
+A change of weights' initialisation, views, head, optimizer or order moves these numbers; a change that means to must say
+so and show the new ones (`python tests/golden/test_losses.py` prints them). fp32, one thread; the tolerance leaves room
+for another processor's order of summation, which grows over steps through the optimizer.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from sightline.data import Document, Draws, Order, Packed, tokenized, train_tokenizer
+from sightline.objectives import FAMILIES, Objective
+from sightline.objectives.model import Model, built
+from sightline.stacks.transformer import Shape
+from sightline.training.optimizer import Optimizers
+from sightline.training.settings import Optimization, Schedule
+
+HERE = Path(__file__).parent
+STEPS, BATCH, CONTEXT = 10, 4, 48
+TOLERANCE = 2e-3  # nats
+LEARNED = [name for name, kind in FAMILIES.items() if kind.stack == "transformer"]
+
+
+def losses(family: str, folder: Path) -> list[float]:
+    """Nats per answer before each of the first steps."""
+    import torch
+
+    text = (HERE.parent / "texts" / "page.txt").read_bytes().decode("utf-8")
+    tokenizer = train_tokenizer([text], "byte")
+    packed = Packed(tokenized([Document("page", text)], tokenizer, folder), CONTEXT, tokenizer)
+    objective: Objective = FAMILIES[family](tokenizer.vocabulary)
+    model: Model = built(objective, Shape(2, 32, 4, tokenizer.padded, CONTEXT, rope_base=100.0), tokenizer, seed=3)
+    optimizers, order, draws = Optimizers(model, Optimization()), Order(packed.count, 3), Draws(3)
+    found = []
+    for step in range(STEPS):
+        index = torch.arange(step * BATCH, (step + 1) * BATCH).numpy()
+        rows = packed.rows(*order.at(index))
+        views = objective.ask(rows, draws.of(rows), step / STEPS)
+        count = sum(objective.counts(views).values())
+        loss = (
+            torch.stack([term.total for term in objective.learn(model, rows, views, draws.of(rows, 1))]).sum() / count
+        )
+        loss.backward()
+        optimizers.step(Schedule().factor(step, STEPS))
+        found.append(round(float(loss.detach()), 5))
+    return found
+
+
+@pytest.mark.parametrize("family", LEARNED)
+def test_losses_are_golden(family: str, tmp_path: Path) -> None:
+    golden = json.loads((HERE / "losses.json").read_text())[family]
+    assert losses(family, tmp_path / "tokens") == pytest.approx(golden, abs=TOLERANCE)
+
+
+def test_ngram_is_golden(tmp_path: Path) -> None:
+    """Bits per byte of the page's last fifth by five-gram counts of the rest."""
+    text = (HERE.parent / "texts" / "page.txt").read_bytes().decode("utf-8")
+    cut = int(0.8 * len(text))
+    tokenizer = train_tokenizer([text], "byte")
+    file = tokenized([Document("page", text[:cut])], tokenizer, tmp_path / "tokens")
+    model = built(
+        FAMILIES["ngram"](tokenizer.vocabulary), Shape(1, 8, 1, tokenizer.padded, 16, positions="none"), tokenizer
+    )
+    model.stack.fit(file.tokens, file.offsets)  # type: ignore[operator]
+    from sightline.data import Rows
+
+    ids = [tokenizer.vocabulary.bos, *tokenizer.encode(text[cut:]).tolist()]
+    nats, asked = model.examined(Rows.of([ids], tokenizer))
+    golden = json.loads((HERE / "losses.json").read_text())["ngram"]
+    assert asked[0] == len(ids) - 1
+    assert nats[0] / asked[0] == pytest.approx(golden, abs=1e-6)
+
+
+def _printed() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = {family: losses(family, Path(folder) / family) for family in LEARNED}
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    _printed()
