@@ -1,4 +1,4 @@
-"""What every result of a benchmark is stored with: machine, versions, command, date; and whether others used the cores."""
+"""What every result of a benchmark is stored with: machine, versions, command, date; and a watch on other load."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Tiny Shakespeare, characters: time to the validation loss that nanoGPT's published CPU recipe ends at.
 
-The peer is that recipe (4 layers, 4 heads, width 128, context 64, batch 12, 2,000 steps, AdamW) on transformers' GPT-2,
-which is the same architecture. Sightline trains the same number of layers and width with its defaults. Both run in one
-process, the peer in two halves around Sightline, so that a drift of the machine meets both. One judge for both: the whole
-validation split in windows of the context, its time excluded; everything else, checkpoints included, counts.
+The peer is that recipe (4 layers, 4 heads, width 128, context 64, batch 12, 2,000 steps, AdamW) on transformers'
+GPT-2, which is the same architecture. Sightline trains the same number of layers and width with its defaults. Both run
+in one process, the peer in two halves around Sightline, so that a drift of the machine meets both. One judge for both:
+the whole validation split in windows of the context, its time excluded; everything else, checkpoints included, counts.
 
     python benchmarks/shakespeare.py --seeds 3
 """
@@ -173,10 +173,11 @@ def main() -> None:
     lines = [
         "# Tiny Shakespeare, characters: time to the loss of nanoGPT's CPU recipe",
         "",
-        "4 layers, 4 heads, width 128, context 64 on both sides; fp32; nats per character on the whole validation split.",
-        f"The peer takes {PEER_STEPS:,} steps of {PEER_BATCH} x {CONTEXT}; Sightline {given.steps} of {OURS_BATCH} x {CONTEXT}.",
+        "4 layers, 4 heads, width 128, context 64 on both sides; fp32; nats per character on the whole validation",
+        f"split. The peer takes {PEER_STEPS:,} steps of {PEER_BATCH} x {CONTEXT}; "
+        f"Sightline {given.steps} of {OURS_BATCH} x {CONTEXT}.",
         "",
-        "| seed | peer's loss | peer's seconds | Sightline's loss | Sightline's seconds | peer / Sightline | other load |",
+        "| seed | peer's loss | peer's s | Sightline's loss | Sightline's s | peer / Sightline | other load |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {run['seed']} | {run['peer_loss']:.4f} | {run['peer_seconds']:.1f} | {run['loss']:.4f} "

@@ -46,7 +46,8 @@ def table(results: dict[str, Any], seeds: int) -> str:
         "",
         f"Parameters without embeddings: {results['families'][0]['parameters']:,}. "
         f"Evaluation: {results['evaluation']['note']}. Intervals are 95%, "
-        f"{'over seeds then documents' if seeds > 1 else 'over documents'}. Pseudo scores are comparable with none of the others.",
+        f"{'over seeds then documents' if seeds > 1 else 'over documents'}. "
+        "Pseudo scores are comparable with none of the others.",
         "",
         "| family | " + " | ".join(NAMES.values()) + " | tokens | slots | FLOPs | seconds | tokens/s |",
         "|---|" + "---|" * (len(NAMES) + 5),

@@ -130,7 +130,7 @@ def gradients_flow_only_where_seen(subject: Subject) -> None:
     for view in asked_views(subject, rows):
         reached = reach(view, model.depth)[0]
         entered: list[torch.Tensor] = []
-        handle = model.stack.layers[0].register_forward_pre_hook(lambda _, given: entered.append(given[0]))
+        handle = model.stack.layers[0].register_forward_pre_hook(lambda _, given, kept=entered: kept.append(given[0]))
         states = model.states(view, rows.tokens)
         handle.remove()
         direction = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(0))

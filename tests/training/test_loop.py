@@ -190,7 +190,7 @@ def test_a_checkpoint_cut_short_is_passed_over_and_none_whole_is_an_error(
     assert held is not None and held.step == STEPS - 1
     assert "cut short or damaged" in capsys.readouterr().err
     (found[0] / "state.json").write_text("{")
-    with pytest.raises(SightlineError, match="no checkpoint in .* can be read"):
+    with pytest.raises(SightlineError, match=r"no checkpoint in .* can be read"):
         newest(tmp_path / "checkpoints")
 
 
