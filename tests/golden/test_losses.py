@@ -1,8 +1,8 @@
 """Golden losses: the loss of every step of a tiny deterministic run on a page that lies in the tests.
 
 A change of weights' initialisation, views, head, optimizer or order moves these numbers; a change that means to must
-say so and show the new ones (`python tests/golden/test_losses.py` prints them). fp32, one thread; the tolerance leaves room
-for another processor's order of summation, which grows over steps through the optimizer.
+say so and show the new ones (`python tests/golden/test_losses.py` prints them). fp32, one thread; the tolerance leaves
+room for another processor's order of summation, which grows over steps through the optimizer.
 """
 
 from __future__ import annotations

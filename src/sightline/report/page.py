@@ -119,8 +119,8 @@ def _table(found: Results) -> str:
     sample = _sampled(found.evaluation)
     return (
         '<section aria-labelledby="table"><h2 id="table">The same text and budget for each</h2>'
+        f'<p class="soft">Below a figure: its 95% interval. &lt;= is an upper bound.{escape(sample)}</p>'
         '<div class="scroll" role="region" aria-labelledby="table" tabindex="0"><table>'
-        f"<caption>Below a figure: its 95% interval. &lt;= is an upper bound.{escape(sample)}</caption>"
         f'<thead><tr><th scope="col">family</th>{head}</tr></thead><tbody>{lines}</tbody></table></div></section>'
     )
 

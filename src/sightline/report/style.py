@@ -37,7 +37,6 @@ p { margin: .4rem 0 .8rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: var(--card); }
 .scroll:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: .6rem .8rem; color: var(--soft); font-size: .85rem; }
 th, td { padding: .5rem .8rem; text-align: right; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { vertical-align: bottom; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }

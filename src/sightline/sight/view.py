@@ -68,7 +68,7 @@ class Slots:
         stream: ArrayLike = 0,
         positions: ArrayLike | None = None,
     ) -> Slots:
-        """Slots from what broadcasts to [lines, slots]; ``order`` follows ``place``, and ``positions`` the ``order``."""
+        """Slots from what broadcasts to [lines, slots]; ``order`` follows ``place``, ``positions`` follow the order."""
         order = place if order is None else order
         parts = np.broadcast_arrays(*(np.asarray(part) for part in (place, order, document, segment, stream)))
         whole = [np.array(np.atleast_2d(part), dtype=np.int64) for part in parts]
