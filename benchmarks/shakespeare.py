@@ -33,7 +33,7 @@ from sightline.training.loop import train
 from sightline.training.settings import Settings
 
 CONTEXT, PEER_STEPS, PEER_BATCH = 64, 2000, 12
-OURS_STEPS, OURS_BATCH = 200, 16
+OURS_STEPS, OURS_BATCH = 260, 16
 
 
 def judge(nats: Callable[[torch.Tensor, torch.Tensor], float], ids: np.ndarray) -> float:

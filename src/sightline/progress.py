@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Protocol
+
+_line = threading.Lock()  # held by the bar that is shown
 
 
 class Bar(Protocol):
@@ -55,13 +58,19 @@ class _Rich:
 
 @contextlib.contextmanager
 def bar(title: str, total: float | None = None, unit: str = "") -> Iterator[Bar]:
-    """A progress bar on standard error while the block runs; nothing where standard error is not a terminal."""
-    if not sys.stderr.isatty():
+    """A progress bar on standard error while the block runs; nothing where standard error is not a terminal.
+
+    There is one line: a bar opened inside another is silent.
+    """
+    if not sys.stderr.isatty() or not _line.acquire(blocking=False):
         yield _Silent()
         return
-    shown = _Rich(title, total, unit)
-    with shown.progress:
-        yield shown
+    try:
+        shown = _Rich(title, total, unit)
+        with shown.progress:
+            yield shown
+    finally:
+        _line.release()
 
 
 def say(text: str = "") -> None:

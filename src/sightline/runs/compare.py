@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import math
 import shlex
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ..errors import SightlineError
-from ..files import locked, read_json, write_json
+from ..files import read_json, write_json
 from ..progress import say
-from .recipe import Recipe, Source
+from .recipe import Comparison, Recipe, Source, refuse_beside_recipe
 
 if TYPE_CHECKING:
+    from ..objectives.model import Model
     from .ground import Ground
+    from .measure import Examination
 
 SCHEMA = 1
 FLOOR = "ngram"
+LEAST_CONTEXT = 16  # tokens: shorter rows leave no passage to write
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ def compare(
     families: str = "causal,backward,masked,prefix",
     budget: str = "5m",
     size: str = "tiny",
+    context: int = 0,
+    batch: int = 0,
     seeds: int = 1,
     out: Path | None = None,
     seed: int = 0,
@@ -78,6 +86,8 @@ def compare(
         families: names, parted by commas (see: sightline families).
         budget: what each family may spend on training, as in 60s, 5m, 20Mtok, 500steps, 1e15flop.
         size: tiny, mini, small, base, large or 1b: the same stack for every family.
+        context: tokens of a row; 0: the size's own.
+        batch: rows of one update; 0: the size's own.
         seeds: runs of each family; intervals are then drawn over seeds and documents.
         out: the comparison's folder; the same command continues there, more families or seeds extend it.
         seed: the first seed.
@@ -90,48 +100,97 @@ def compare(
         device: auto, cpu, cuda, ...
         threads: of the CPU; 0: as many as there are cores.
         dtype: auto takes bfloat16 where it is measurably faster.
-        recipe: rerun the comparison that a saved recipe describes.
-        print_recipe: print the recipe of the first family and stop.
+        recipe: rerun a saved comparison; the corpus may be named beside it, if it lies elsewhere now.
+        print_recipe: print the recipe and stop.
         json: also write the results to this file.
     """
     from ..report import write_report
-    from ..training.budget import Budget
-    from .ground import laid, objective_for
-    from .train import drafted
+    from .ground import claimed, held, laid
 
+    given = {name: value for name, value in locals().items() if name in inspect.signature(compare).parameters}
     if recipe is not None:
-        held = Recipe.load(recipe)
-        source, size, budget, seed = held.source, held.size, held.budget, held.seed
-        threads = threads or held.threads
+        refuse_beside_recipe(compare, given, ("corpus", "out", "device", "threads", "print_recipe", "json"))
+        wanted = Comparison.load(recipe)
+        if corpus is not None:
+            wanted = replace(wanted, source=replace(wanted.source, corpus=corpus))
     elif corpus is None:
         raise SightlineError("compare needs a corpus", "For example: sightline compare python-docs --budget 60s")
     else:
-        source = Source(corpus, field, label, documents, strict, tokenizer)
-    names = _families(families)
-    Budget.parse(budget)
-    if seeds < 1:
-        raise SightlineError(f"{seeds} seeds are no runs", "Use 1 or more")
-    _known_size(size)
-    folder = Path(out) if out else Path("runs") / f"compare-{Path(source.corpus).stem or 'stdin'}-{size}-{budget}"
-    with locked(folder):
-        _refuse_other(folder, source, size, budget, None)
-        ground = laid(source, folder, seed, device, threads, dtype)
-        first = drafted(
-            ground, objective_for(names[0], ground.tokenizer, {}), size=size, budget=budget, seed=seed, rate=rate
-        )
+        wanted = Comparison(
+            tuple(_families(families)), Source(corpus, field, label, documents, strict, tokenizer), size, context,
+            batch, budget, seed, seeds, rate, device, threads, dtype,
+        )  # fmt: skip
+    _check(wanted)
+    name = f"compare-{Path(wanted.source.corpus).stem or 'stdin'}-{wanted.size}-{wanted.budget.replace(' ', '')}"
+    folder = Path(out) if out else Path("runs") / name
+    with contextlib.ExitStack() as stack:
+        if print_recipe:  # what is laid out for it goes away again
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            place = stack.enter_context(claimed(folder))
+        if (there := held(folder, wanted)) is not None:
+            wanted = _extended(there, wanted, folder)
+        source, count = wanted.source, threads or wanted.threads
+        ground = laid(source, place, wanted.seed, device, count, wanted.dtype)
+        wanted = replace(wanted, source=ground.source, device=ground.device, threads=ground.threads, dtype=ground.dtype)  # type: ignore[arg-type]
         if print_recipe:
-            print(first.text(), end="")
+            print(wanted.text(), end="")
             return None
-        _refuse_other(folder, ground.source, size, budget, first)
-        first.save(folder / "recipe.toml")
-        results = _results(ground, first, names, seeds, rate, folder)
+        wanted.save(folder / "recipe.toml")
+        results = _results(ground, wanted, folder) | {"command": _command(given)}
         path = folder / "report.html"
         write_json(folder / "results.json", results)
         write_report(results, path)
         if json is not None:
             write_json(Path(json), results)
-    model = folder / names[0] / f"seed-{seed}" / "model"
-    return CompareResult(folder, path, results, f"sightline see {model} --text 'a sentence of your own'")
+    model = folder / wanted.families[0] / f"seed-{wanted.seed}" / "model"
+    return CompareResult(
+        folder, path, results, f"sightline see {shlex.quote(str(model))} --text 'a sentence of your own'"
+    )
+
+
+def _check(wanted: Comparison) -> None:
+    """What can be known to be wrong before anything is read."""
+    from ..stacks import sizes
+    from ..training.budget import Budget
+
+    _families(wanted.families)
+    Budget.parse(wanted.budget)
+    chosen = sizes.size(wanted.size)
+    if wanted.seeds < 1:
+        raise SightlineError(f"{wanted.seeds} seeds are no runs", "Use 1 or more")
+    if (wanted.context or chosen.context) < LEAST_CONTEXT:
+        raise SightlineError(
+            f"rows of {wanted.context} tokens are too short to write passages in", f"Use {LEAST_CONTEXT} or more"
+        )
+    for name, value in (("batch", wanted.batch), ("rate", wanted.rate)):
+        if value < 0 or not math.isfinite(value):
+            raise SightlineError(f"a {name} of {value} means nothing", "Use 0 for the default, or more")
+
+
+def _extended(there: Comparison, wanted: Comparison, folder: Path) -> Comparison:
+    """The comparison in the folder with the families and seeds that are asked for on top of its own."""
+    if wanted.dtype not in ("auto", there.dtype):
+        raise SightlineError(
+            f"{folder} holds another run: it differs in dtype ({there.dtype!r} there, {wanted.dtype!r} now)",
+            "Choose another --out, or leave the option away",
+        )
+    return replace(
+        there,
+        families=tuple(dict.fromkeys([*there.families, *wanted.families])),
+        seeds=max(wanted.seeds, there.seeds),
+        source=replace(wanted.source, fingerprint=there.source.fingerprint),
+        threads=wanted.threads or there.threads,
+    )
+
+
+def _command(given: Mapping[str, Any]) -> str:
+    """The command line that these arguments stand for."""
+    words = ["sightline", "compare", *([str(given["corpus"])] if given["corpus"] is not None else [])]
+    for name, parameter in inspect.signature(compare).parameters.items():
+        if name != "corpus" and given[name] != parameter.default:
+            words += [f"--{name.replace('_', '-')}", *([] if given[name] is True else [str(given[name])])]
+    return shlex.join(words)
 
 
 def _samples(results: dict[str, Any]) -> str:
@@ -159,75 +218,34 @@ def _families(text: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _known_size(size: str) -> None:
-    from ..stacks import sizes
-
-    sizes.size(size)
-
-
-def _refuse_other(folder: Path, source: Source, size: str, budget: str, first: Recipe | None) -> None:
-    """A folder that holds another comparison is left alone: before the corpus is read, and again once it is."""
-    path = folder / "recipe.toml"
-    if not path.exists():
-        if (folder / "checkpoints").exists() or (folder / "model").exists():
-            raise SightlineError(f"{folder} holds something else", "Choose another --out")
-        return
-    there = Recipe.load(path)
-    pairs: list[tuple[str, Any, Any]] = [("size", there.size, size), ("budget", there.budget, budget)]
-    if first is not None:
-        pairs += [
-            ("corpus or tokenizer", there.source.fingerprint, source.fingerprint),
-            ("learning rate", there.settings.optimization, first.settings.optimization)
-            if there.family == first.family
-            else ("seed", there.seed, first.seed),
-        ]
-    for name, held, wanted in pairs:
-        if held != wanted:
-            raise SightlineError(
-                f"{folder} holds a comparison with another {name} ({held} there, {wanted} now)",
-                "Choose another --out; only more families or seeds extend a comparison",
-            )
-
-
-def _results(ground: Ground, first: Recipe, names: list[str], seeds: int, rate: float, folder: Path) -> dict[str, Any]:
+def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]:
     """Every family and seed trained and measured, what is already there taken over; then joined to one record."""
-    from .ground import described, versions
+    from .ground import described, objective_for, versions
     from .measure import Examination, joined
+    from .train import drafted
 
-    numbers = [first.seed + number for number in range(seeds)]
+    lead = objective_for(wanted.families[0], ground.tokenizer, {})
+    first = drafted(ground, lead, **_settings(wanted), seed=wanted.seed)
+    examination = Examination.of(ground, first, folder)
     outcomes: dict[str, list[dict[str, Any]]] = {}
-    examination: Examination | None = None
-    for name in [*names, *([] if FLOOR in names else [FLOOR])]:
-        for number in numbers if name != FLOOR else numbers[:1]:
-            place = folder / name / f"seed-{number}"
+    for name in dict.fromkeys([*wanted.families, FLOOR]):
+        for number in range(wanted.seeds if name != FLOOR else 1):  # counting has no chance in it
+            place = folder / name / f"seed-{wanted.seed + number}"
             if not (place / "results.json").exists():
-                recipe, model = _begun(ground, first, name, number, rate, place)
-                if examination is None:
-                    examination = Examination.of(ground, first, folder)
+                recipe, model = _begun(ground, wanted, name, wanted.seed + number, place)
                 _one(ground, recipe, model, examination, place)
             outcomes.setdefault(name, []).append(read_json(place / "results.json"))
-    if examination is None:
-        examination = Examination.of(ground, first, folder)
-    before = folder / "results.json"
-    earlier = [
-        path.parent.name
-        for path in sorted(folder.glob("*/seed-*"))
-        if (path / "results.json").exists() and path.parent.name not in outcomes
-    ]
-    for name in dict.fromkeys(earlier):  # an earlier run of more families is kept, not forgotten
-        outcomes[name] = [read_json(path / "results.json") for path in sorted((folder / name).glob("seed-*"))]
-    say(f"{'extends' if before.exists() else 'writes'} {before}")
-    families, floors, comparisons = joined(outcomes, examination, first.seed, [*names, *dict.fromkeys(earlier)], folder)
+    families, floors, comparisons = joined(outcomes, examination, wanted.seed, wanted.families, folder)
     return {
         "schema": SCHEMA,
         "corpus": _corpus(ground),
-        "budget": _budget(first),
+        "budget": _budget(wanted),
         "versions": versions(),
         "machine": described(ground.device, ground.threads),
-        "command": "sightline " + " ".join(shlex.quote(word) for word in sys.argv[1:]),
-        "seed": first.seed,
-        "size": first.size,
-        "recipe": first.text(),
+        "command": "",
+        "seed": wanted.seed,
+        "size": wanted.size,
+        "recipe": wanted.text(),
         "tokenizer": {
             "kind": ground.tokenizer.kind,
             "size": ground.tokenizer.size,
@@ -242,23 +260,29 @@ def _results(ground: Ground, first: Recipe, names: list[str], seeds: int, rate: 
     }
 
 
-def _begun(ground: Ground, first: Recipe, name: str, seed: int, rate: float, place: Path) -> tuple[Recipe, Any]:
+def _settings(wanted: Comparison) -> dict[str, Any]:
+    """What every run of the comparison is drafted with."""
+    names = ("size", "budget", "context", "batch", "rate")
+    return {name: getattr(wanted, name) for name in names}
+
+
+def _begun(ground: Ground, wanted: Comparison, name: str, seed: int, place: Path) -> tuple[Recipe, Model]:
     """The recipe and the fresh model of one run; a folder that was begun keeps its number of steps."""
-    from .ground import held_folder, objective_for
+    from .ground import held, objective_for
     from .train import costed, drafted, fresh
 
     objective = objective_for(name, ground.tokenizer, {})
-    recipe = drafted(ground, objective, size=first.size, budget=first.budget, seed=seed, rate=rate)
-    recipe = held_folder(place, recipe)
+    recipe = drafted(ground, objective, **_settings(wanted), seed=seed)
+    there = held(place, recipe)
+    recipe = replace(there, device=ground.device, threads=ground.threads) if there is not None else recipe
     model = fresh(ground, recipe, objective)
-    if not (place / "recipe.toml").exists():
+    if there is None:
         recipe = costed(ground, recipe, model)
-        place.mkdir(parents=True, exist_ok=True)
         recipe.save(place / "recipe.toml")
     return recipe, model
 
 
-def _one(ground: Ground, recipe: Recipe, model: Any, examination: Any, place: Path) -> None:
+def _one(ground: Ground, recipe: Recipe, model: Model, examination: Examination, place: Path) -> None:
     """Train and measure one run; its record is written last, so that a break before it costs only what is missing."""
     from .measure import record_of
     from .train import run
@@ -292,8 +316,8 @@ def _corpus(ground: Ground) -> dict[str, Any]:
     }
 
 
-def _budget(first: Recipe) -> dict[str, Any]:
+def _budget(wanted: Comparison) -> dict[str, Any]:
     from ..training.budget import Budget
 
-    budget = Budget.parse(first.budget)
+    budget = Budget.parse(wanted.budget)
     return {"text": budget.text, "kind": budget.kind, "amount": budget.amount}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import SightlineError
-from ..files import fingerprint, write_json
+from ..errors import SightlineError, Stopped
+from ..files import fingerprint, locked, write_json
 from ..progress import say
-from .recipe import Recipe, Source
+from .recipe import Comparison, Recipe, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..data import Corpus, Packed, Rows, TokenFile, Tokenizer
     from ..objectives.base import Objective
+
+Kept = TypeVar("Kept", Recipe, Comparison)
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,65 @@ def machine(device: str, threads: int, dtype: str) -> tuple[str, int, str]:
     return chosen, torch.get_num_threads(), dtype_for(dtype, chosen)  # type: ignore[arg-type]
 
 
-def laid(source: Source, folder: Path, seed: int, device: str, threads: int, dtype: str) -> Ground:
-    """Read the corpus, train or load the tokenizer, and prepare token files below ``folder/data``; reused if whole."""
-    from ..data import Tokenizer, read, tokenized, tokenizer_for
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[Path]:
+    """Hold a run's folder; one that holds anything but a run is refused, and a mistake leaves no empty one behind.
+
+    Raises
+    ------
+    SightlineError : other files lie there, or another process runs in it.
+    Stopped : Ctrl-C outside the training loop.
+    """
+    fresh = not folder.exists()
+    if not fresh:
+        _refuse_strangers(folder)
+    try:
+        with locked(folder):
+            yield folder
+    except KeyboardInterrupt as stop:
+        raise Stopped(f"Stopped. To continue, give the same command again (it goes on in {folder}).") from stop
+    finally:
+        if fresh and [path.name for path in folder.glob("*")] == [".lock"]:
+            (folder / ".lock").unlink()
+            folder.rmdir()
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """A folder without a recipe may hold no more than what a run lays out before it writes one."""
+    if not folder.is_dir():
+        raise SightlineError(f"{folder} is a file, not a folder", "Choose another --out")
+    if (folder / "recipe.toml").exists():
+        return
+    laid_out = {"data", *(f"data/{name}" for name in ("tokenizer", "train", "dev", "test", "sample.npz"))}
+    there = [path.relative_to(folder) for path in sorted([*folder.glob("*"), *folder.glob("data/*")])]
+    if others := [str(path) for path in there if not path.name.startswith(".") and path.as_posix() not in laid_out]:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise SightlineError(
+            f"{folder} holds files that are not of a run ({', '.join(others[:3])}{more})", "Choose another --out"
+        )
+
+
+def laid(
+    source: Source,
+    folder: Path,
+    seed: int,
+    device: str,
+    threads: int,
+    dtype: str,
+    tokenizer: Tokenizer | None = None,
+) -> Ground:
+    """Read the corpus, train or load the tokenizer, and prepare token files below ``folder/data``; reused if whole.
+
+    Parameters
+    ----------
+    source : its fingerprint, if it has one, must be that of the text and the tokenizer found.
+    seed : of the bytes that a tokenizer is trained on. tokenizer : instead of the source's.
+
+    Raises
+    ------
+    SightlineError : nothing to read, or another text or tokenizer than the source's; nothing was written then.
+    """
+    from ..data import read, tokenized, tokenizer_for
 
     corpus = read(
         source.corpus,
@@ -98,22 +158,42 @@ def laid(source: Source, folder: Path, seed: int, device: str, threads: int, dty
         strict=source.strict,
     )
     say(corpus.summary())
-    held = folder / "data" / "tokenizer"
-    wanted = fingerprint(corpus.fingerprint, source.tokenizer, seed)
-    mark = held / "made_from.json"
-    if mark.exists() and mark.read_text(encoding="utf-8").strip() == f'"{wanted}"':
-        tokenizer = Tokenizer.load(held)
-    else:
-        tokenizer = tokenizer_for(corpus, source.tokenizer or None, seed)
-        tokenizer.save(held)
-        write_json(mark, wanted)
+    kept = folder / "data" / "tokenizer"
+    mark = kept / "made_from.json"
+    made_from = fingerprint(corpus.fingerprint, source.tokenizer, seed)
+    there = _kept_tokenizer(kept) if _is(mark, made_from) and not Path(source.tokenizer).exists() else None
+    chosen = tokenizer or there or tokenizer_for(corpus, source.tokenizer or None, seed)
+    whole = replace(source, fingerprint=fingerprint(corpus.fingerprint, chosen.fingerprint))
+    if source.fingerprint and source.fingerprint != whole.fingerprint:
+        raise SightlineError(
+            f"{source.corpus} with the tokenizer {source.tokenizer} is not the text that the recipe was made with "
+            f"({whole.fingerprint}, not {source.fingerprint})",
+            "Give the same text and tokenizer, or choose another --out",
+        )
+    if there is None:
+        chosen.save(kept)
+        write_json(mark, made_from)
     files = [
-        tokenized(getattr(corpus, split), tokenizer, folder / "data" / split, title=f"tokens of {split}")
+        tokenized(getattr(corpus, split), chosen, folder / "data" / split, title=f"tokens of {split}")
         for split in ("train", "dev", "test")
     ]
-    chosen, count, kind = machine(device, threads, dtype)
-    whole = replace(source, fingerprint=fingerprint(corpus.fingerprint, tokenizer.fingerprint))
-    return Ground(whole, corpus, tokenizer, files[0], files[1], files[2], chosen, count, kind)
+    place, count, kind = machine(device, threads, dtype)
+    return Ground(whole, corpus, chosen, files[0], files[1], files[2], place, count, kind)
+
+
+def _is(mark: Path, value: str) -> bool:
+    return mark.exists() and mark.read_text(encoding="utf-8").strip() == f'"{value}"'
+
+
+def _kept_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a run folder, or None where it is damaged."""
+    from ..data import Tokenizer
+
+    try:
+        return Tokenizer.load(folder)
+    except SightlineError as error:  # it came from the corpus, so it can be made again
+        say(f"{error} It is made again now.")
+        return None
 
 
 def objective_for(family: str, tokenizer: Tokenizer, fields: dict[str, Any]) -> Objective:
@@ -136,17 +216,22 @@ def settings_of(kind: type[Objective]) -> set[str]:
     return {item.name for item in fields(kind)} - {"vocabulary"}
 
 
-def held_folder(out: Path, recipe: Recipe) -> Recipe:
-    """The recipe that a folder is bound to: this one, or the one there if it is the same run; else an error."""
-    path = out / "recipe.toml"
+def held(folder: Path, recipe: Kept) -> Kept | None:
+    """The recipe that a folder is bound to, if it is the same run as this one; None where there is none.
+
+    Raises
+    ------
+    SightlineError : the folder holds another run.
+    """
+    path = folder / "recipe.toml"
     if not path.exists():
-        return recipe
-    there = Recipe.load(path)
-    if difference := recipe.same_run(there):
+        return None
+    there = type(recipe).load(path)
+    if difference := recipe.difference(there):
         raise SightlineError(
-            f"{out} holds another run: it differs in {difference}", "Choose another --out, or give the same settings"
+            f"{folder} holds another run: it differs in {difference}", "Choose another --out, or give the same settings"
         )
-    return replace(there, device=recipe.device)
+    return there
 
 
 def versions() -> dict[str, str]:

@@ -129,7 +129,7 @@ def _training_seconds(ground: Ground, first: Recipe) -> float:
     """How long the first family trains: as said, or as timed."""
     from ..training.budget import Budget
     from .ground import objective_for
-    from .train import costed, fresh, seconds_per_step
+    from .train import TIMED, costed, fresh, seconds_per_step
 
     budget = Budget.parse(first.budget)
     if budget.kind == "seconds":
@@ -138,6 +138,8 @@ def _training_seconds(ground: Ground, first: Recipe) -> float:
     if model.objective.stack == "table":
         return 60.0
     recipe = costed(ground, first, model, "off")
+    if recipe.settings.steps <= 2 * TIMED:
+        return 0.0  # timing would take as long as the training
     packed = ground.packed(ground.train, recipe.context)
     return recipe.settings.steps * seconds_per_step(ground, recipe, model, packed, compiled=False)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, Self, cast, get_type_hints
 
 import tomli_w
 
 from ..errors import SightlineError
 from ..files import whole_file
+from ..training.budget import Budget
 from ..training.settings import Optimization, Schedule, Settings
 
 VERSION = 1
@@ -38,8 +40,41 @@ class Source:
     fingerprint: str = ""
 
 
+class _Kept:
+    """What recipes of every kind share: they lie on disk as TOML."""
+
+    def text(self) -> str:
+        """As TOML."""
+        return tomli_w.dumps(_plain(asdict(cast(Any, self))))
+
+    def save(self, path: Path) -> None:
+        """Write the recipe, whole or not at all."""
+        with whole_file(path, "w") as handle:
+            handle.write(self.text())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """A recipe from a file, with a clear error for what does not belong there."""
+        try:
+            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SightlineError(f"the recipe {path} does not exist", "Check the path") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SightlineError(f"{path} is not a recipe ({error})", "Start from --print-recipe") from error
+        several = "families" in raw
+        if several != issubclass(cls, Comparison):
+            kind, command = ("a comparison", "compare") if several else ("the training of one family", "train")
+            raise SightlineError(
+                f"{path} is the recipe of {kind}", f"Use it with `sightline {command}`, or choose another"
+            )
+        if raw.get("version", VERSION) > VERSION:
+            raise SightlineError(f"{path} is a recipe of version {raw['version']}", "Use a newer Sightline")
+        made: Self = _made(cls, raw, str(path))
+        return made
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_Kept):
     """One family's run.
 
     Parameters
@@ -63,42 +98,88 @@ class Recipe:
     start: str = ""
     version: int = VERSION
 
-    def same_run(self, other: Recipe) -> str:
-        """The first setting by which another recipe is another run, or nothing: machine and steps may differ."""
-        for name in ("family", "size", "context", "budget", "seed", "fields", "start", "source"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if name == "source":  # the same text under another path is the same text
-                mine, theirs = mine.fingerprint, theirs.fingerprint
-            if mine != theirs:
-                return f"{'corpus or tokenizer' if name == 'source' else name} ({theirs!r} there, {mine!r} now)"
-        return ""
+    def difference(self, other: Recipe) -> str:
+        """The first setting by which another recipe is another run, or nothing.
 
-    def text(self) -> str:
-        """As TOML."""
-        return tomli_w.dumps(_plain(asdict(self)))
-
-    def save(self, path: Path) -> None:
-        """Write the recipe, whole or not at all."""
-        with whole_file(path, "w") as handle:
-            handle.write(self.text())
-
-    @classmethod
-    def load(cls, path: Path) -> Recipe:
-        """A recipe from a file, with a clear error for what does not belong there."""
-        try:
-            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise SightlineError(f"the recipe {path} does not exist", "Check the path") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SightlineError(f"{path} is not a recipe ({error})", "Start from --print-recipe") from error
-        if raw.get("version", VERSION) > VERSION:
-            raise SightlineError(f"{path} is a recipe of version {raw['version']}", "Use a newer Sightline")
-        recipe: Recipe = _made(cls, raw, str(path))
-        return recipe
+        Where it runs and what was found by measuring (steps, type of the products, compilation) may differ.
+        """
+        found = _first_difference(self, other, ("family", "size", "context", "budget", "seed", "fields", "start"))
+        measured: dict[str, Any] = {"steps": 1, "batch": 1, "accumulation": 1, "dtype": "float32", "compiled": False}
+        rows = _first_difference(self.settings, other.settings, ("batch", "accumulation"))
+        mine, theirs = (replace(one.settings, **measured) for one in (self, other))
+        return found or rows or _first_difference(mine, theirs) or _other_text(self.source, other.source)
 
     def with_settings(self, **changes: Any) -> Recipe:
         """The recipe with other settings of the loop."""
         return replace(self, settings=replace(self.settings, **changes))
+
+
+@dataclass(frozen=True)
+class Comparison(_Kept):
+    """Several families on one text, under one budget each.
+
+    Parameters
+    ----------
+    families, seeds : what is run; a folder may be extended by more of both. seed : the first.
+    source, size, context, batch, budget : as in ``Recipe``; 0 is the size's own.
+    rate : factor on the learning rates; 0: the swept ones. device, threads, dtype : where and how it runs.
+    """
+
+    families: tuple[str, ...]
+    source: Source
+    size: str
+    context: int
+    batch: int
+    budget: str
+    seed: int
+    seeds: int
+    rate: float
+    device: str
+    threads: int
+    dtype: Literal["auto", "float32", "bfloat16"]
+    version: int = VERSION
+
+    def difference(self, other: Comparison) -> str:
+        """The first setting by which another recipe is another comparison, or nothing: families and seeds extend it."""
+        found = _first_difference(self, other, ("size", "context", "batch", "budget", "seed", "rate"))
+        return found or _other_text(self.source, other.source)
+
+
+def _first_difference(mine: Any, theirs: Any, names: Sequence[str] = (), within: str = "") -> str:
+    """The first field of two dataclasses that differs, in words."""
+    for name in names or [item.name for item in fields(mine)]:
+        here, there = getattr(mine, name), getattr(theirs, name)
+        if is_dataclass(here):
+            if found := _first_difference(here, there, within=f"{within}{name}."):
+                return found
+        elif (_counted(here) != _counted(there)) if name == "budget" else (here != there):
+            return f"{within}{name} ({there!r} there, {here!r} now)"
+    return ""
+
+
+def _counted(budget: str) -> tuple[str, float]:
+    """60s and 1m are the same budget."""
+    parsed = Budget.parse(budget)
+    return parsed.kind, parsed.amount
+
+
+def _other_text(mine: Source, theirs: Source) -> str:
+    """The same text under another path is the same text; where it was not read yet, nothing is known."""
+    if not mine.fingerprint or not theirs.fingerprint or mine.fingerprint == theirs.fingerprint:
+        return ""
+    return (
+        f"corpus or tokenizer ({theirs.corpus} with {theirs.tokenizer} there, {mine.corpus} with {mine.tokenizer} now)"
+    )
+
+
+def refuse_beside_recipe(command: Callable[..., Any], given: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """A recipe decides a run: an option that would change it is refused rather than passed over in silence."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in ("recipe", *allowed) and given[name] != parameter.default:
+            raise SightlineError(
+                f"{name} = {given[name]!r} cannot be given beside --recipe",
+                f"Change it in a copy of the recipe; beside it may stand {', '.join(allowed)}",
+            )
 
 
 def _plain(value: Any) -> Any:
@@ -110,6 +191,8 @@ def _plain(value: Any) -> Any:
 
 def _made(kind: Any, raw: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a mapping, its nested dataclasses too; unknown, missing and mistyped names are named."""
+    from ..hub.schema import fits
+
     hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}
     if unknown := sorted(set(raw) - known):
@@ -121,12 +204,11 @@ def _made(kind: Any, raw: Mapping[str, Any], where: str) -> Any:
             if not isinstance(value, Mapping):
                 raise SightlineError(f"{where}: {name} must be a table", f"Write [{name}]")
             values[name] = _made(hint, value, f"{where} [{name}]")
+        elif not fits(value, hint):
+            told = hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
+            raise SightlineError(f"{where}: {name} = {value!r} is not of type {told}", "Correct the value")
         elif isinstance(value, list):
             values[name] = tuple(value)
-        elif hint in (int, float, str, bool) and not (
-            isinstance(value, hint) or (hint is float and type(value) is int)
-        ):
-            raise SightlineError(f"{where}: {name} = {value!r} is not of type {hint.__name__}", "Correct the value")
         else:
             values[name] = float(value) if hint is float else value
     try:
@@ -135,4 +217,4 @@ def _made(kind: Any, raw: Mapping[str, Any], where: str) -> Any:
         raise SightlineError(f"{where} is incomplete ({error})", "Start from --print-recipe") from error
 
 
-__all__ = ["Optimization", "Recipe", "Schedule", "Settings", "Source"]
+__all__ = ["Comparison", "Optimization", "Recipe", "Schedule", "Settings", "Source", "refuse_beside_recipe"]

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 import math
+import shlex
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
 from ..errors import SightlineError
-from ..files import locked, read_json, write_json
+from ..files import read_json, write_json
 from ..progress import bar, say
+from ..training.budget import Budget
 from ..training.settings import Optimization, Schedule, Settings
-from .recipe import Recipe, Source
+from .recipe import Recipe, Source, refuse_beside_recipe
 
 if TYPE_CHECKING:
     from ..data import Packed
+    from ..objectives import Objective
     from ..objectives.model import Model
     from ..training.loop import Trained
     from .ground import Ground
 
 Compile = Literal["auto", "on", "off"]
 DEV_ROWS = 32  # rows of dev that choose the best weights
-TIMED = 6  # throw-away steps that turn seconds into steps
+TIMED = 10  # throw-away steps that turn seconds into steps
+LEAST_STEPS = 200  # fewer are never worth timing for the sake of compiling
 COMPILE_PAYS = 600.0  # seconds of CPU training below which compiling costs more than it brings
 
 
@@ -101,11 +108,11 @@ def train(
         family: causal, backward, masked, prefix or ngram (see: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
             python-docs, or the name of a Hugging Face data set.
-        size: tiny, mini, small, base, large or 1b.
+        size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
         budget: what training may spend, as in 60s, 5m, 20Mtok, 500steps, 1e15flop.
         out: the run's folder; the same command given again continues there. Default: runs/FAMILY-SIZE-sSEED.
         seed: of weights, order and draws.
-        start: a model folder whose weights the run begins with.
+        start: a model or run folder whose weights and tokenizer the run begins with.
         setting: the family's own settings, as name=value.
         context: tokens of a row; 0: the size's own.
         batch: rows of one update; 0: the size's own.
@@ -123,57 +130,124 @@ def train(
         device: auto, cpu, cuda, ...
         threads: of the CPU; 0: as many as there are cores.
         dtype: auto takes bfloat16 where it is measurably faster.
-        recipe: rerun a saved recipe.
+        recipe: rerun a saved recipe; the corpus may be named beside it, if it lies elsewhere now.
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
-    from ..files import fingerprint
-    from ..stacks import sizes
-    from ..training.budget import Budget
-    from .ground import held_folder, laid, objective_for
+    from .ground import claimed, held, laid, objective_for
 
-    wanted: Recipe | None = None
+    given = {name: value for name, value in locals().items() if name in inspect.signature(train).parameters}
     if recipe is not None:
-        wanted = Recipe.load(recipe)
-        family, source, size, seed, budget = wanted.family, wanted.source, wanted.size, wanted.seed, wanted.budget
-        fields, context, start = wanted.fields, wanted.context, Path(wanted.start) if wanted.start else None
-        threads = threads or wanted.threads
+        wanted = _from_recipe(recipe, given)
     else:
         if family is None or corpus is None:
             raise SightlineError("train needs a family and a corpus", "For example: sightline train causal python-docs")
-        source = Source(corpus, field, label, documents, strict, tokenizer)
-        fields = parsed(family, setting)
-    Budget.parse(budget)
-    sizes.size(size)
-    folder = Path(out) if out else Path("runs") / f"{family}-{size}-s{seed}"
-    with locked(folder):
-        ground = laid(
-            replace(source, tokenizer=_tokenizer_of(start) or source.tokenizer), folder, seed, device, threads, dtype
-        )
-        objective = objective_for(family, ground.tokenizer, fields)
-        if wanted is None:
-            wanted = drafted(
-                ground, objective, size=size, budget=budget, seed=seed, context=context, batch=batch,
-                accumulation=accumulation, rate=rate, optimization=optimization, schedule=schedule,
-                validations=validations, fields=fields, start=start,
-            )  # fmt: skip
-        wanted = replace(wanted, source=ground.source, device=ground.device, threads=ground.threads)
-        wanted = held_folder(folder, wanted)
-        model = fresh(ground, wanted, objective)
-        wanted = costed(ground, wanted, model, compile)
-        if print_recipe:
-            print(wanted.text(), end="")
-            return None
-        wanted.save(folder / "recipe.toml")
-        trained = run(ground, wanted, model, folder)
-        record = _record(ground, wanted, model, trained, folder)
+        wanted = planned(
+            family, Source(corpus, field, label, documents, strict, tokenizer), size=size, budget=budget, seed=seed,
+            context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
+            schedule=schedule, validations=validations, fields=parsed(family, setting), start=start,
+        )  # fmt: skip
+    begun = _begun(wanted)
+    if begun is not None and not context and recipe is None:
+        wanted = replace(wanted, context=min(wanted.context, begun.context))
+    folder = Path(out) if out else Path("runs") / f"{wanted.family}-{wanted.size}-s{wanted.seed}"
+    with contextlib.ExitStack() as stack:
+        if print_recipe:  # what is laid out for it goes away again
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            place = stack.enter_context(claimed(folder))
+        there = held(folder, wanted)
+        if there is not None:
+            _refuse_unlike(folder, there, dtype, compile)
+            wanted = replace(there, source=replace(wanted.source, fingerprint=there.source.fingerprint))
+        decided = there is not None or recipe is not None  # steps, type and compilation
+        kind = wanted.settings.dtype if decided and dtype == "auto" else dtype
+        own = begun.tokenizer if begun is not None else None
+        ground = laid(wanted.source, place, wanted.seed, device, threads or wanted.threads, kind, own)
+        wanted = bound(ground, wanted)
+        finished, path = folder / "results.json", folder / "model"
+        if there is not None and not print_recipe and finished.exists() and _whole(path):
+            say(f"{folder} is finished: nothing is left to train")
+            record = read_json(finished)
+        else:
+            objective = objective_for(wanted.family, ground.tokenizer, wanted.fields)
+            if begun is not None:
+                objective = replace(objective, vocabulary=begun.objective.vocabulary)  # padded as its tables are
+            model = fresh(ground, wanted, objective, begun)
+            if not decided:
+                wanted = costed(ground, wanted, model, compile)
+            if print_recipe:
+                print(wanted.text(), end="")
+                return None
+            wanted.save(folder / "recipe.toml")
+            trained = run(ground, wanted, model, folder)
+            record = _record(ground, wanted, model, trained, folder)
         if json is not None:
             write_json(Path(json), record)
-    path = folder / "model"
-    say(f"data {fingerprint(ground.source.fingerprint)}")
-    return TrainResult(
-        folder, path, record, f"sightline {'fill' if objective.writes_from == 'both' else 'generate'} {path}"
-    )
+    verb = "fill" if record["writes_from"] == "both" else "generate"
+    return TrainResult(folder, path, record, f"sightline {verb} {shlex.quote(str(path))}")
+
+
+def _from_recipe(path: Path, given: Mapping[str, Any]) -> Recipe:
+    """The recipe of a file; besides it only the text's place and the machine may be given."""
+    from ..objectives import FAMILIES
+    from ..stacks import sizes
+
+    wanted = Recipe.load(path)
+    beside = ("corpus", "out", "device", "threads", "print_recipe", "json")
+    same = given["family"] == wanted.family
+    refuse_beside_recipe(train, given, ("family", *beside) if same else beside)
+    if wanted.family not in FAMILIES:
+        raise SightlineError(f"{path}: there is no family {wanted.family!r}", f"Choose from {', '.join(FAMILIES)}")
+    Budget.parse(wanted.budget)
+    sizes.size(wanted.size)
+    if given["corpus"] is not None:
+        wanted = replace(wanted, source=replace(wanted.source, corpus=given["corpus"]))
+    return wanted
+
+
+def _whole(path: Path) -> bool:
+    """Whether a model of ours lies there."""
+    from .. import hub
+
+    return hub.ours(path)
+
+
+def _begun(wanted: Recipe) -> Model | None:
+    """The model that a run continues, with its own tokenizer unless the source names a file."""
+    from .. import hub
+    from ..data import Tokenizer
+    from ..objectives import FAMILIES
+
+    if not wanted.start:
+        return None
+    named = Path(wanted.source.tokenizer).exists()
+    model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
+    if "table" in (model.objective.stack, FAMILIES[wanted.family].stack):
+        raise SightlineError(
+            f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
+            "Counts have no weights to go on from: continue a transformer with a family of transformers",
+        )
+    if wanted.context > model.context and getattr(model.stack.shape, "positions", "") == "learned":
+        raise SightlineError(
+            f"{wanted.start} has {model.context} positions, fewer than rows of {wanted.context} tokens",
+            f"Use --context {model.context}",
+        )
+    return model
+
+
+def _refuse_unlike(folder: Path, there: Recipe, dtype: str, compile: Compile) -> None:
+    """What a run decided by measuring stands; who asks for something else asks for another run."""
+    settings = there.settings
+    for name, asked, fits in (
+        ("dtype", dtype, dtype in ("auto", settings.dtype)),
+        ("compile", compile, compile == "auto" or settings.compiled == (compile == "on")),
+    ):
+        if not fits:
+            raise SightlineError(
+                f"{folder} holds another run: it differs in {name} ({asked!r} now)",
+                "Choose another --out, or leave the option away",
+            )
 
 
 def parsed(family: str, words: Sequence[str]) -> dict[str, Any]:
@@ -185,7 +259,8 @@ def parsed(family: str, words: Sequence[str]) -> dict[str, Any]:
     kind = FAMILIES.get(family)
     if kind is None:
         raise SightlineError(f"there is no family {family!r}", f"Choose from {', '.join(FAMILIES)}")
-    known = {item.name: item.default for item in fields_of(kind) if item.name != "vocabulary"}
+    hints = get_type_hints(kind)
+    known = {item.name: hints[item.name] for item in fields_of(kind) if item.name != "vocabulary"}
     values: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -193,24 +268,26 @@ def parsed(family: str, words: Sequence[str]) -> dict[str, Any]:
             raise SightlineError(
                 f"{word!r} is not a setting of {family}", f"Write name=value; known: {', '.join(known) or 'none'}"
             )
-        default = known[name]
-        if isinstance(default, str):
-            values[name] = value
-            continue
-        try:
-            values[name] = int(value) if isinstance(default, int) else float(value)
-        except ValueError as error:
-            raise SightlineError(f"{name} must be a number, not {value!r}", "Correct the value") from error
+        values[name] = _typed(name, value, known[name])
     return values
 
 
-def _tokenizer_of(start: Path | None) -> str:
-    return str(start) if start is not None else ""
+def _typed(name: str, value: str, hint: Any) -> Any:
+    """A word as the type that a setting is annotated with."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise SightlineError(f"{name} cannot be {value!r}", f"Choose from {', '.join(get_args(hint))}")
+        return value
+    for kind in get_args(hint) or (hint,):
+        if kind in (int, float, str):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    raise SightlineError(f"{name} must be a number, not {value!r}", "Correct the value")
 
 
-def drafted(
-    ground: Ground,
-    objective: Any,
+def planned(
+    family: str,
+    source: Source,
     *,
     size: str,
     budget: str,
@@ -225,36 +302,33 @@ def drafted(
     fields: dict[str, Any] | None = None,
     start: Path | None = None,
 ) -> Recipe:
-    """A recipe with every default filled in but the number of steps, which ``costed`` finds."""
+    """A recipe with every default filled in but what is found on the machine: ``bound`` and ``costed`` fill it in."""
     from ..stacks import sizes
-    from .rates import rate_factor
 
     chosen = sizes.size(size)
+    Budget.parse(budget)
+    for name, value in (("context", context), ("batch", batch), ("rate", rate)):
+        if value < 0 or not math.isfinite(value):
+            raise SightlineError(f"a {name} of {value} means nothing", "Use 0 for the default, or more")
+    if validations < 1:
+        raise SightlineError(f"{validations} validations cannot choose the best weights", "Use 1 or more")
     length = context or chosen.context
-    factor = rate or rate_factor(objective.family, size)
-    base = optimization or Optimization()
     return Recipe(
-        family=objective.family,
-        source=ground.source,
+        family=family,
+        source=source,
         size=size,
         context=length,
         budget=budget,
         seed=seed,
-        device=ground.device,
-        threads=ground.threads,
+        device="",
+        threads=0,
         settings=Settings(
             steps=1,
             batch=batch or max(1, chosen.batch // length),
             accumulation=accumulation,
             seed=seed,
-            dtype=ground.dtype,  # type: ignore[arg-type]
             validations=validations,
-            optimization=replace(
-                base,
-                matrix_rate=base.matrix_rate * factor,
-                table_rate=base.table_rate * factor,
-                rate=base.rate * factor,
-            ),
+            optimization=_rated(optimization or Optimization(), family, size, rate),
             schedule=schedule or Schedule(),
         ),
         fields=fields or {},
@@ -262,44 +336,62 @@ def drafted(
     )
 
 
-def fresh(ground: Ground, recipe: Recipe, objective: Any) -> Model:
-    """The model that the run begins with, on its device."""
+def bound(ground: Ground, recipe: Recipe) -> Recipe:
+    """The recipe on its ground: text, device, threads, type."""
+    recipe = replace(recipe, source=ground.source, device=ground.device, threads=ground.threads)
+    return recipe.with_settings(dtype=ground.dtype)
+
+
+def drafted(ground: Ground, objective: Objective, **settings: Any) -> Recipe:
+    """``planned`` and ``bound``: a recipe that lacks no more than its steps."""
+    return bound(ground, planned(objective.family, ground.source, **settings))
+
+
+def _rated(given: Optimization, family: str, size: str, rate: float) -> Optimization:
+    """The learning rates times the swept factor, or the one given; a rate that was named alone stands as it is."""
+    from .rates import rate_factor
+
+    usual = Optimization()
+    factor = rate or rate_factor(family, size)
+    named = {name: getattr(given, name) for name in ("matrix_rate", "table_rate", "rate")}
+    return replace(
+        given,
+        **{name: value * factor if rate or value == getattr(usual, name) else value for name, value in named.items()},
+    )
+
+
+def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | None = None) -> Model:
+    """The model that the run begins with, on its device: new weights, or those of the model that it goes on from."""
+    from ..objectives.model import Model as Whole
     from ..objectives.model import built
     from ..stacks import sizes
 
+    if begun is not None:
+        return Whole(objective, begun.stack, begun.head, ground.tokenizer).to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
-    model = built(objective, shape, ground.tokenizer, recipe.seed)
-    if recipe.start:
-        from .. import hub
-
-        begun = hub.load(Path(recipe.start))
-        model = type(model)(objective, begun.stack, begun.head, ground.tokenizer)
-    return model.to(recipe.device)
+    return built(objective, shape, ground.tokenizer, recipe.seed).to(recipe.device)
 
 
 def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "auto") -> Recipe:
-    """The recipe with its steps and its decision about compiling; unchanged where the folder's recipe has them."""
-    from ..training.budget import Budget
-
-    if recipe.settings.steps > 1 or model.objective.stack == "table":
+    """The recipe with the number of steps that its budget buys, and the decision whether to compile."""
+    if model.objective.stack == "table":
         return recipe
     budget = Budget.parse(recipe.budget)
     packed = ground.packed(ground.train, recipe.context)
     tokens, flops = per_step(ground, recipe, model, packed)
-    seconds = None
     compiled = compile == "on"
-    if budget.kind == "seconds" or compile == "auto":
-        seconds = seconds_per_step(ground, recipe, model, packed, compiled=False)
-    if compile == "auto":
-        expected = (
-            budget.amount if budget.kind == "seconds" else budget.steps(tokens, flops, seconds) * (seconds or 0.0)
-        )
+    steps = None if budget.kind == "seconds" else budget.steps(tokens, flops, None)
+    seconds: float | None = None
+    if steps is None or (compile == "auto" and steps >= LEAST_STEPS):
+        seconds = seconds_per_step(ground, recipe, model, packed, compiled=compiled)
+    if compile == "auto" and seconds is not None:
+        expected = budget.amount if steps is None else steps * seconds
         if expected > COMPILE_PAYS or recipe.device.startswith("cuda"):
             quick = seconds_per_step(ground, recipe, model, packed, compiled=True)
-            compiled = seconds is not None and quick < 0.97 * seconds
+            compiled = quick < 0.97 * seconds
             say(f"torch.compile: {quick:.3f} s a step against {seconds:.3f}; {'used' if compiled else 'not used'}")
-            seconds = quick if compiled else seconds
-    return recipe.with_settings(steps=budget.steps(tokens, flops, seconds), compiled=compiled)
+            seconds = min(quick, seconds)
+    return recipe.with_settings(steps=steps or budget.steps(tokens, flops, seconds), compiled=compiled)
 
 
 def per_step(ground: Ground, recipe: Recipe, model: Model, packed: Packed) -> tuple[float, float]:
@@ -312,15 +404,16 @@ def per_step(ground: Ground, recipe: Recipe, model: Model, packed: Packed) -> tu
 
 
 def seconds_per_step(ground: Ground, recipe: Recipe, model: Model, packed: Packed, compiled: bool) -> float:
-    """The median time of a few throw-away steps on a copy of the model."""
-    import statistics
+    """The time of a step, from a few throw-away ones on a copy of the model.
 
+    The lower quartile, since other work on the machine only ever adds to a step, in bursts.
+    """
     from ..training.loop import timed_steps
 
     twin = copy.deepcopy(model)
     rows_of = ground.rows_of(packed, recipe.settings.batch, recipe.seed)
-    settings = replace(recipe.settings, steps=max(2, TIMED), compiled=compiled)
-    return statistics.median(timed_steps(twin, rows_of, settings, TIMED))
+    settings = replace(recipe.settings, steps=TIMED + 2, compiled=compiled)
+    return sorted(timed_steps(twin, rows_of, settings, TIMED))[TIMED // 4]
 
 
 def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str = "") -> Trained:
@@ -342,7 +435,7 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
             flops_per_step=flops,
             peak=peak(recipe.device, recipe.threads).of(recipe.settings.dtype),
             bytes_per_token=ground.bytes_per_token,
-            validate=_validation(ground, recipe),
+            validate=validation(ground, recipe),
             sample=_sample(ground),
             names=ground.names,
             title=title or recipe.family,
@@ -361,27 +454,29 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
 
 def _fitted(ground: Ground, recipe: Recipe, model: Model) -> Trained:
     """A stack that fits itself: one pass over as much of the text as the budget buys."""
-    from ..training.budget import Budget
     from ..training.loop import Trained
 
     budget = Budget.parse(recipe.budget)
-    most = int(budget.amount) if budget.kind == "tokens" else ground.train.token_count
-    end = int(ground.train.offsets.searchsorted(min(most, ground.train.token_count), side="right")) - 1
-    stop = int(ground.train.offsets[max(1, end)])
-    start = time.perf_counter()
-    with bar(f"{recipe.family}: counting", 1, ""):
-        model.stack.fit(ground.train.tokens[:stop], ground.train.offsets[: max(1, end) + 1])  # type: ignore[operator]
-    return Trained((), 1, None, 1, time.perf_counter() - start, stop, stop, float(stop), 0)
+    most = ground.train.token_count  # counting is so quick that seconds and operations buy the whole text
+    if budget.kind == "tokens":
+        most = min(most, int(budget.amount))
+    if budget.kind == "steps":
+        most = min(most, int(budget.amount) * recipe.settings.batch * recipe.context)
+    most = max(most, 2)
+    begun = time.perf_counter()
+    with bar(f"{recipe.family}: counting", getattr(model.stack, "n", 1)) as shown:
+        model.stack.fit(ground.train.tokens[:most], ground.train.offsets, shown)  # type: ignore[operator]
+    return Trained((), 1, None, 1, time.perf_counter() - begun, most, most, float(most), 0)
 
 
-def _validation(ground: Ground, recipe: Recipe) -> Any:
+def validation(ground: Ground, recipe: Recipe) -> Any:
     """Dev loss in nats per answer, on the same rows and draws every time."""
     import numpy as np
     import torch
 
     from ..data import Draws
 
-    packed = ground.packed(ground.dev, recipe.context)
+    packed = ground.packed(ground.dev, min(recipe.context, ground.dev.token_count))  # dev may be less than one row
     count = min(packed.count, max(DEV_ROWS, recipe.settings.batch))
     rows = packed.rows(np.arange(count), np.zeros(count, dtype=np.int64))
     size = recipe.settings.batch // recipe.settings.accumulation
@@ -408,7 +503,10 @@ def _sample(ground: Ground) -> Any:
 
         words = ground.corpus.dev[0].text.split()
         prompt = " ".join(words[:6] if model.objective.writes_from != "right" else words[-6:])
-        return generate(model, [prompt], length=24, sampling=Sampling(temperature=0.8, top_p=0.95), seed=0)[0].text
+        length = min(24, model.context // 2)
+        if len(model.tokenizer.encode(prompt)) > model.context - length - 2:  # two marks
+            prompt = ""
+        return generate(model, [prompt], length=length, sampling=Sampling(temperature=0.8, top_p=0.95), seed=0)[0].text
 
     return written
 

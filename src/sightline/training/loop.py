@@ -191,15 +191,19 @@ class _Loop:
                     state.since.append(loss)
                 at_mark = state.step in marks
                 if state.step % every == 0 or at_mark or state.step == settings.steps:
-                    self._note(log, validate if at_mark else None, sample if at_mark else None)
+                    with self._eager():
+                        self._note(log, validate if at_mark else None, sample if at_mark else None)
                 shown.advance(1, self._words())
                 last = state.step == settings.steps
                 if stop.wanted or last or time.monotonic() - self.saved_at > SAVE_SECONDS:
                     self._save()
-                if stop.wanted and not last:
+                if stop.wanted:
                     raise Stopped(f"Stopped after step {state.step} of {settings.steps}, saved. To continue, {again}.")
         if self.best:
             self.model.load_state_dict(self.best)
+        if settings.compiled:  # what is asked of a trained model has many shapes, and each would be compiled
+            self.model.kernel = None
+            self.model.stack._compiled_call_impl = None
         return Trained(
             curve=tuple(Point(**point) for point in state.curve),
             best_step=state.best_step or settings.steps,
@@ -211,6 +215,10 @@ class _Loop:
             asked=state.asked,
             skipped=state.skipped,
         )
+
+    def _eager(self) -> contextlib.AbstractContextManager[Any]:
+        """Validation and samples run as written: their shapes are not the run's, and each would be compiled."""
+        return torch.compiler.set_stance("force_eager") if self.settings.compiled else contextlib.nullcontext()
 
     def _step(self, number: int, log: Log) -> float | None:
         """One guarded update; the loss, or None where the guard skipped it."""
@@ -344,7 +352,8 @@ class _Loop:
         found = newest(self.folder / "checkpoints")
         if found is None:
             return
-        if set(found.weights) != set(self.model.state_dict()):
+        shapes = {name: weight.shape for name, weight in self.model.state_dict().items()}
+        if {name: weight.shape for name, weight in found.weights.items()} != shapes:
             raise SightlineError(
                 f"the checkpoint in {self.folder} holds another model", "Choose another --out, or remove the folder"
             )
