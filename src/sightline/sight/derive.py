@@ -179,6 +179,7 @@ def score_of(views: Iterable[View], depth: Depth) -> Score:
     token: ``discriminative``.
     """
     sees: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    documents: dict[tuple[int, int], tuple[int, int]] = {}
     judged = False
     for view in views:
         reached = reach(view, depth)
@@ -187,16 +188,17 @@ def score_of(views: Iterable[View], depth: Depth) -> Score:
             row = int(view.lines_of[line])
             shown = view.shows[line][reached[line, slot]]
             asked = (row, int(view.asks[line, slot]))
+            documents[asked] = (row, int(view.slots.document[line, slot]))
             sees.setdefault(asked, set()).update((row, int(position)) for position in shown if position >= 0)
     if not sees:
         return "discriminative" if judged else "exact"
     ranked = _topological(sees)
     if ranked is None:
         return "pseudo"
-    by_row: dict[int, list[tuple[int, int]]] = {}
+    chains: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for asked in ranked:
-        by_row.setdefault(asked[0], []).append(asked)
-    for chain in by_row.values():
+        chains.setdefault(documents[asked], []).append(asked)
+    for chain in chains.values():
         if any(before not in sees[asked] for before, asked in itertools.pairwise(chain)):
             return "nar"
     return "exact"

@@ -34,7 +34,8 @@ class Mask:
         self.added: Tensor | None = scores
         if truth is not None:
             blind = ~truth.any(-1, keepdim=True)
-            self.blind = blind[:, None] if bool(blind.any()) else None
+            asked_for = torch.compiler.is_compiling() or bool(blind.any())  # a graph does not branch on values
+            self.blind = blind[:, None] if asked_for else None
             open_truth = (truth | blind)[:, None]
             self.added = open_truth if scores is None else scores.masked_fill(~open_truth, -math.inf)
         elif scores is not None and self.triangle:

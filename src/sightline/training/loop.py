@@ -176,6 +176,8 @@ class _Loop:
     ) -> Trained:
         self._resume()
         settings, state = self.settings, self.state
+        if settings.compiled and state.step < settings.steps:
+            self._compile(state)
         log = Log(self.folder, state.step)
         marks = {round(settings.steps * part / settings.validations) for part in range(1, settings.validations + 1)}
         every = max(1, settings.steps // 200)
@@ -215,6 +217,16 @@ class _Loop:
             asked=state.asked,
             skipped=state.skipped,
         )
+
+    def _compile(self, state: _State) -> None:
+        """One gradient that is thrown away: compiling is not training, and its time is not counted as such."""
+        start = time.perf_counter()
+        counted = state.tokens, state.slots, state.asked
+        with torch.random.fork_rng(devices=[]):
+            self.gradients(state.step, state.step / self.settings.steps)
+        self.optimizers.drop()
+        state.tokens, state.slots, state.asked = counted
+        say(f"compiled in {time.perf_counter() - start:.0f} s (not counted)")
 
     def _eager(self) -> contextlib.AbstractContextManager[Any]:
         """Validation and samples run as written: their shapes are not the run's, and each would be compiled."""

@@ -124,7 +124,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-import test_loop
+import test_training_loop
 from sightline import files
 from sightline.training import loop
 
@@ -137,7 +137,7 @@ def flushed(path):
     whole(path)
 files.flushed = flushed
 loop.SAVE_SECONDS = 0.0
-test_loop.trained(Path(sys.argv[1]))
+test_training_loop.trained(Path(sys.argv[1]))
 """
 
 
