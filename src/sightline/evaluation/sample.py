@@ -173,7 +173,7 @@ def _affordable(sample: Sample, seconds: float, cost: Callable[[Sample], float],
     Half of the time goes to the part that every byte costs, so that there are many documents; the rest buys the share.
     """
     pilot = replace(sample, pieces=tuple(_drawn(sample, PILOT_BYTES)))
-    cost(pilot)  # the first pass warms up caches and allocators
+    cost(replace(pilot, share=THIN))  # the first pass warms up caches and allocators
     whole = cost(pilot) / pilot.bytes
     if whole * most <= seconds:
         return most, 1.0
