@@ -16,7 +16,7 @@ help: ## show this list
 venv: .venv/.test-ready ## the full environment (tests, checks, benchmarks) in .venv
 
 demo: .venv/.demo-ready ## four families on Python's own documentation, one budget, one report
-	$(BIN)/sightline compare python-docs --families causal,backward,masked,prefix --budget 30s --size tiny --out $(DEMO)
+	$(BIN)/sightline compare python-docs --families causal,backward,masked,prefix --budget 25s --size tiny --out $(DEMO)
 
 test: .venv/.test-ready ## all tests, in two processes of one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
