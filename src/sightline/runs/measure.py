@@ -145,17 +145,21 @@ def _training_seconds(ground: Ground, first: Recipe) -> float:
 
 
 def _cost(ground: Ground, first: Recipe) -> Any:
-    """Seconds that the costliest family takes for a sample: the one that needs a pass for every token."""
-    from ..evaluation.bits import bits_per_byte
+    """Seconds that scoring takes for a sample, from both ends: a family that reads every byte, in windows and twice
+    (whole and continued), and the one that needs a pass for every token it is asked.
+    """
+    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
     from .ground import objective_for
     from .train import fresh
 
-    objective = objective_for("masked", ground.tokenizer, {}) if ground.tokenizer.vocabulary.mask >= 0 else None
-    model = fresh(ground, replace(first, start=""), objective or objective_for("causal", ground.tokenizer, {}))
+    names = ["causal", *(["masked"] if ground.tokenizer.vocabulary.mask >= 0 else [])]
+    models = [fresh(ground, replace(first, start=""), objective_for(name, ground.tokenizer, {})) for name in names]
 
     def seconds(sample: Sample) -> float:
         start = time.perf_counter()
-        bits_per_byte(model, sample)
+        for model in models:
+            bits_per_byte(model, sample)
+            continuation_bits_per_byte(model, sample)
         return time.perf_counter() - start
 
     return seconds
