@@ -22,6 +22,7 @@ FLOORS = {
     "errors": 0,
     "progress": 0,
     "files": 0,
+    "memory": 0,
     "sight": 1,
     "data": 1,
     "stacks": 2,

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import __version__
 from .errors import SightlineError, Stopped
+from .memory import keep_freed_memory
 
 WRONG = 2  # exit codes: what was asked is wrong
 STOPPED = 130  # stopped by the user, as shells say it (128 + SIGINT)
@@ -74,6 +75,8 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for what was asked wrongly, 130 where it was stopped."""
+    if argv is None:  # the process is ours
+        keep_freed_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):

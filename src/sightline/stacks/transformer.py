@@ -300,7 +300,8 @@ class Transformer(nn.Module):
         for reach in {self.shape.window(layer) for layer in range(self.shape.layers)}:
             kernel = look.kernel if reach is None and shown is look else "mask"
             sight = look.sight if reach is None else look.sight & near(reach)
-            masks[reach] = Mask(kernel, allowed(sight, look, shown) if kernel == "mask" else None, scores)
+            truth = allowed(sight, look, shown) if kernel == "mask" else None
+            masks[reach] = Mask(kernel, truth, scores)
         x = self.embedded(look)
         if self.shape.dropout and self.training:
             x = F.dropout(x, self.shape.dropout)

@@ -159,7 +159,7 @@ class _Loop:
         self.folder, self.flops, self.peak = folder, flops_per_step, peak
         self.bytes_per_token, self.names = bytes_per_token, names
         self.draws = Draws(settings.seed)
-        self.optimizers = Optimizers(model, settings.optimization)
+        self.optimizers = Optimizers(model, settings.optimization, settings.dtype)
         self.state = _State()
         self.best: dict[str, Tensor] = {}
         self.saved_at = time.monotonic()

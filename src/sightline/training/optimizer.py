@@ -25,11 +25,14 @@ _POLAR = (
 )
 
 
-def orthogonal(matrices: Tensor, steps: int) -> Tensor:
-    """The nearest (semi-)orthogonal matrices to a stack [n, rows, columns], roughly: singular values near 1."""
+def orthogonal(matrices: Tensor, steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The nearest (semi-)orthogonal matrices to a stack [n, rows, columns], roughly: singular values near 1.
+
+    ``dtype`` is of the products: the iteration forgives the rounding of bfloat16 (Jordan et al., 2024).
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-7)
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-7)).to(dtype)
     for a, b, c in _POLAR[:steps]:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -43,12 +46,19 @@ class Muon(torch.optim.Optimizer):
     ----------
     params : matrices; one that carries ``parts`` (row counts) is treated as that many matrices (q, k and v).
     lr : size of a step, times sqrt(max(1, rows / columns)). momentum : Nesterov's. steps : of the iteration, 1 to 5.
-    weight_decay : decoupled, per unit of lr.
+    weight_decay : decoupled, per unit of lr. dtype : of the iteration's products.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float, steps: int = 5, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float,
+        steps: int = 5,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -71,16 +81,16 @@ class Muon(torch.optim.Optimizer):
                 for matrix, direction in zip(weight.split(parts), ahead.split(parts), strict=True):
                     stacks.setdefault(tuple(matrix.shape), []).append((matrix, direction))
             for (rows, columns), pairs in stacks.items():
-                turned = orthogonal(torch.stack([direction for _, direction in pairs]), group["steps"])
+                turned = orthogonal(torch.stack([direction for _, direction in pairs]), group["steps"], self.dtype)
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for (matrix, _), update in zip(pairs, turned.unbind(0), strict=True):
                     matrix.add_(update, alpha=-size)
 
 
 class Optimizers:
-    """The optimizers of a model as one: step, rates, state."""
+    """The optimizers of a model as one: step, rates, state. ``dtype`` is of the run's matrix products."""
 
-    def __init__(self, model: nn.Module, settings: Optimization) -> None:
+    def __init__(self, model: nn.Module, settings: Optimization, dtype: str = "float32") -> None:
         self.settings = settings
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         matrices: list[nn.Parameter] = []
@@ -92,7 +102,14 @@ class Optimizers:
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
             self.parts.append(
-                Muon(matrices, settings.matrix_rate, settings.momentum, settings.polar_steps, settings.weight_decay)
+                Muon(
+                    matrices,
+                    settings.matrix_rate,
+                    settings.momentum,
+                    settings.polar_steps,
+                    settings.weight_decay,
+                    getattr(torch, dtype),
+                )
             )
         rate = settings.table_rate if settings.kind == "muon" else settings.rate
         decayed = [weight for weight in others if settings.kind == "adamw" and weight.dim() == 2]
