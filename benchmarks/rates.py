@@ -1,6 +1,7 @@
 """One sweep of the learning rate for every family: the same trials each, chosen by dev loss.
 
-    python benchmarks/rates.py                       tiny, 5 trials of 200 steps for each family, on python-docs
+    python benchmarks/rates.py                       tiny, 3 trials of 1,000 steps for each family, on python-docs
+    python benchmarks/rates.py --steps 200 --factors 0.25,0.5,1,2,4
     python benchmarks/rates.py --size small --steps 2000 --corpus wikitext2 --device cuda
 
 The factor multiplies the optimizer's default rates. What it finds goes into ``src/sightline/runs/rates.py`` by hand, so
@@ -23,25 +24,26 @@ from sightline.runs.recipe import Source
 from sightline.runs.train import drafted, fresh, validation
 from sightline.training.loop import train
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 FLAT = 0.01  # nats: a gain below this is chance between seeds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="tiny")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--factors", default="0.5,1,2", help="on the default rates, 1 among them")
     parser.add_argument("--corpus", default="python-docs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
+    factors = [float(factor) for factor in given.factors.split(",")]
     corpus = str(data_folder() / "lm_en" / "wikitext2") if given.corpus == "wikitext2" else given.corpus
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)
         ground = laid(Source(corpus), folder, 0, given.device, given.threads, "auto")
         for family in [name for name, kind in FAMILIES.items() if kind.stack == "transformer"]:
-            for factor in FACTORS:
+            for factor in factors:
                 objective = objective_for(family, ground.tokenizer, {})
                 recipe = drafted(ground, objective, size=given.size, budget=f"{given.steps}steps", seed=0, rate=factor)
                 recipe = recipe.with_settings(steps=given.steps, validations=1)
@@ -56,8 +58,8 @@ def main() -> None:
         "",
         "Dev loss in nats per answer (comparable within a row only), by factor on the default rates.",
         "",
-        "| family | " + " | ".join(f"{factor:g}" for factor in FACTORS) + " | chosen |",
-        "|---|" + "---|" * (len(FACTORS) + 1),
+        "| family | " + " | ".join(f"{factor:g}" for factor in factors) + " | chosen |",
+        "|---|" + "---|" * (len(factors) + 1),
     ]
     chosen: dict[str, float] = {}
     for family, trials in found.items():
@@ -66,8 +68,14 @@ def main() -> None:
         chosen[family] = 1.0 if plain["dev"] - best["dev"] < FLAT else best["factor"]
         cells = " | ".join(f"{trial['dev']:.4f}" for trial in trials)
         lines.append(f"| {family} | {cells} | {chosen[family]:g} |")
-    record = {"about": described(["torch", "numpy"]), "size": given.size, "trials": found, "chosen": chosen}
-    write(f"rates-{given.size}", record, "\n".join([*lines, ""]))
+    record = {
+        "about": described(["torch", "numpy"]),
+        "size": given.size,
+        "steps": given.steps,
+        "trials": found,
+        "chosen": chosen,
+    }
+    write(f"rates-{given.size}-{given.steps}", record, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

@@ -161,3 +161,26 @@ def test_rows_are_ready_in_well_under_a_millisecond(tmp_path: Path, tokenizer: T
         packed.rows(numbers, numbers)
         best = min(best, time.perf_counter() - start)
     assert best < 2e-3  # measured 0.3 ms; the machine may be shared
+
+
+def test_sentences_end_where_a_reader_would_say(tokenizer: Tokenizer) -> None:
+    text = 'He said: "Go!" Then 3.5 left... A title\n\n今天下雨。他说：“好！”然后走了？ End'
+    pieces = ['He said: "Go!"', " Then 3.5 left...", " A title", "\n\n今天下雨。", "他说：“好！”", "然后走了？", " End"]
+    for kind in ("bpe", "byte", "char"):
+        made = train_tokenizer([text], kind)
+        rows = Rows.of([[made.bos, *made.encode(text), made.eos], made.encode("No stop")], made)
+        ends = np.flatnonzero(rows.sentence_ends[0]) + 1
+        assert [made.decode(part) for part in np.split(rows.tokens[0], ends)] == [*pieces, ""]
+        assert np.flatnonzero(rows.sentence_ends[1]).tolist() == [len(made.encode("No stop")) - 1]
+    words = train_tokenizer([text], "wordpiece")  # which drops line ends, and so the title
+    ids = words.encode(text)
+    ends = np.flatnonzero(words.sentence_ends(ids)) + 1
+    assert [words.decode(part)[:2] for part in np.split(ids, ends)] == ["He", "Th", "A ", "他 ", "然 ", "En", ""]
+
+
+def test_sentences_end_with_their_document_and_rows_can_be_taken(file: TokenFile, tokenizer: Tokenizer) -> None:
+    packed = Packed(file, 32, tokenizer)
+    rows = packed.rows(np.arange(packed.count), np.zeros(packed.count))
+    assert np.array_equal(rows.take([2, 0]).sentence_ends, rows.sentence_ends[[2, 0]])
+    last = file.offsets[1] - 2  # the full stop of the first document, before its end mark
+    assert rows.sentence_ends.ravel()[: last + 2].nonzero()[0].tolist() == [last]

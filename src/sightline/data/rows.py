@@ -8,6 +8,7 @@ A row may hold the end of one document and the beginning of the next; ``document
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -162,7 +163,7 @@ class Rows:
     numbers [B] int64: which row of the corpus; visits [B] int64: how often it was read before (the epoch);
     word_starts [B, T] bool; origins [B, T] int64: the document's index in its token file, -1 where nothing is;
     wanted [B, T] bool: the positions that an evaluation asks for (in training all that hold a token).
-    Draws are keyed by numbers and visits.
+    Draws are keyed by numbers and visits. ``tokenizer`` made the tokens; None where rows are made up.
     """
 
     tokens: NDArray[np.int32]
@@ -172,6 +173,7 @@ class Rows:
     word_starts: NDArray[np.bool_]
     origins: NDArray[np.int64]
     wanted: NDArray[np.bool_]
+    tokenizer: Tokenizer | None = None
 
     @property
     def count(self) -> int:
@@ -185,7 +187,21 @@ class Rows:
 
     def take(self, index: slice | NDArray[Any] | Sequence[int]) -> Rows:
         """Some of the rows."""
-        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+        parts = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "tokenizer"}
+        return Rows(**parts, tokenizer=self.tokenizer)
+
+    @cached_property
+    def sentence_ends(self) -> NDArray[np.bool_]:
+        """Which tokens [B, T] end a sentence of their document, worked out when a family first asks."""
+        ends = np.zeros(self.tokens.shape, np.bool_)
+        if self.tokenizer is None:
+            return ends
+        for row, documents in enumerate(self.documents):
+            cuts = [0, *(np.flatnonzero(np.diff(documents)) + 1).tolist(), self.length]
+            for start, stop in itertools.pairwise(cuts):
+                if documents[start] >= 0:
+                    ends[row, start:stop] = self.tokenizer.sentence_ends(self.tokens[row, start:stop])
+        return ends
 
     @classmethod
     def of(
@@ -225,6 +241,7 @@ class Rows:
             tokenizer.word_starts(tokens, documents),
             np.where(documents < 0, -1, order[:, None]),
             asked,
+            tokenizer,
         )
 
 
@@ -272,4 +289,4 @@ class Packed:
             documents[~filled] = -1
             origins[~filled] = -1
         word_starts = self.tokenizer.word_starts(tokens, documents)
-        return Rows(tokens, documents, numbers, visits, word_starts, origins, filled)
+        return Rows(tokens, documents, numbers, visits, word_starts, origins, filled, self.tokenizer)

@@ -34,6 +34,7 @@ from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import bar
 from .documents import Corpus, byte_count
+from .sentences import sentence_ends
 from .vocabulary import Vocabulary
 
 Kind = Literal["bpe", "byte", "char", "wordpiece"]
@@ -271,6 +272,16 @@ class Tokenizer:
         start[:, 1:] |= documents[:, 1:] != documents[:, :-1]
         start[:, 0] = True
         return start & (documents >= 0)
+
+    def sentence_ends(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of a text's tokens [N] end a sentence (see ``sentences``); specials never do."""
+        spelled = self._lengths[ids]
+        parts = [self.pieces[id] for id in ids.tolist()]
+        if self.kind == "wordpiece":  # its pieces hold no spaces: a word brings one, but the 5 of 3.5 does not
+            gaps = self._first[ids] == LETTER
+            parts = [b" " + part if gap else part for gap, part in zip(gaps, parts, strict=True)]
+            spelled = spelled + gaps
+        return sentence_ends(b"".join(parts), spelled)
 
     def _carried(self, tokens: NDArray[Any]) -> NDArray[np.uint8]:
         """The class of the last character begun up to each token; a token of continuing bytes hands on the former."""

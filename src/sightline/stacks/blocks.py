@@ -5,8 +5,8 @@
     block 1 ■ ■                    the part of it that not every query sees
     block 2     ■
 
-Probabilities are kept, for a backward pass of its own. Torch's kernel for processors works them out again, skips nothing
-that a mask hides, and is no faster in bfloat16 than in float32 (`benchmarks/results/attention.md`).
+Probabilities are kept, for a backward pass of its own. Torch's kernel for processors works them out again, skips
+nothing that a mask hides, and is no faster in bfloat16 than in float32 (`benchmarks/results/attention.md`).
 
 Shapes: B lines, Q asking slots, K seen slots, H heads, D width of a head, N = B * H.
 """
