@@ -129,14 +129,24 @@ def train(
     )
 
 
+def stepper(model: Model, rows_of: Callable[[int], Rows], settings: Settings) -> Callable[[int], None]:
+    """One whole update by its number, outside of any run: nothing is guarded, noted or saved."""
+    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None)
+
+    def step(number: int) -> None:
+        loop.gradients(number, progress=0.0)
+        loop.optimizers.step(settings.schedule.factor(0, settings.steps))
+
+    return step
+
+
 def timed_steps(model: Model, rows_of: Callable[[int], Rows], settings: Settings, count: int) -> list[float]:
     """Seconds of each of ``count`` throw-away steps, after two that only warm up; the model is spoilt by it."""
-    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None)
+    step = stepper(model, rows_of, settings)
     seconds = []
     for number in range(count + 2):
         start = time.perf_counter()
-        loop.gradients(number, progress=0.0)
-        loop.optimizers.step(0.0)
+        step(number)
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
