@@ -31,46 +31,49 @@ class Graded:
 
 
 class _Grade(torch.autograd.Function):
-    """Cross entropy whose gradient is formed in the forward pass, chunk by chunk: logits live for one chunk only."""
+    """Cross entropy whose gradient is formed in the forward pass, chunk by chunk: logits live for one chunk only.
+
+    In half precision, logits and shares are read and written in half; what is graded without a gradient is worked out
+    in float32 from the products on. An answer's weight scales its state and its slope, never a whole row of logits.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, answers: Tensor, weights: Tensor, barred: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        half = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
-        kept = table if half is None else table.to(half)
+        kind = _product_type(states)
+        kept = table.to(kind)
         nats = torch.empty(answers.shape, dtype=torch.float32, device=states.device)
         sums = torch.empty_like(nats)
         wanted = any(ctx.needs_input_grad[:3])
         d_states = torch.empty_like(states) if wanted else None
-        d_table = torch.zeros_like(table) if wanted else None
-        d_bias = torch.zeros_like(bias) if wanted and bias is not None else None
+        d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted and bias is not None else None
         rows = max(1, CHUNK // table.shape[0])
         for start in range(0, answers.shape[0], rows):
             part = slice(start, start + rows)
-            x = states[part] if half is None else states[part].to(half)
-            logits = (x @ kept.T).float()
+            x, answer, weight = states[part].to(kind), answers[part, None], weights[part, None]
+            logits = x @ kept.T
             if bias is not None:
                 logits += bias
             logits[:, barred] = -torch.inf
-            answer = answers[part, None]
-            chosen = logits.gather(1, answer)
-            slope = torch.log_softmax(logits, -1)  # reads its input once, where logsumexp reads it four times
-            log_p = slope.gather(1, answer)
-            nats[part] = -log_p[:, 0]
-            sums[part] = (chosen - log_p)[:, 0]
             if d_states is None or d_table is None:
+                logits = logits.float()
+                sums[part] = logits.logsumexp(-1)
+                nats[part] = sums[part] - logits.gather(1, answer)[:, 0]
                 continue
-            slope = slope.exp_()
-            slope.scatter_add_(1, answer, torch.full_like(log_p, -1))
-            slope *= weights[part, None]
+            chosen = logits.gather(1, answer).float()
+            slope = torch.softmax(logits, -1)
+            log_p = slope.gather(1, answer).float().log()
+            nats[part], sums[part] = -log_p[:, 0], (chosen - log_p)[:, 0]
+            slope.scatter_add_(1, answer, torch.full_like(answer, -1, dtype=kind))
             if d_bias is not None:
-                d_bias += slope.sum(0)
-            slope = slope if half is None else slope.to(half)
-            d_states[part] = (slope @ kept).to(d_states.dtype)
-            d_table += (slope.T @ x).to(d_table.dtype)
-        if d_states is not None:
-            ctx.save_for_backward(d_states, d_table, d_bias)
+                d_bias += weights[part] @ slope.float()
+            d_states[part] = (slope @ kept * weight).to(d_states.dtype)
+            d_table += slope.T @ (x * weight).to(kind)
+        if d_states is not None and d_table is not None:
+            d_bias = None if bias is None or d_bias is None else d_bias.to(bias.dtype)
+            ctx.save_for_backward(d_states, d_table.to(table.dtype), d_bias)
         ctx.mark_non_differentiable(nats, sums)
         return (nats * weights).sum(), nats, sums
 
@@ -78,6 +81,12 @@ class _Grade(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         d_states, d_table, d_bias = ctx.saved_tensors
         return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None
+
+
+def _product_type(states: Tensor) -> torch.dtype:
+    """The type in which the table is read: autocast's where that is on."""
+    place = states.device.type
+    return torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else states.dtype
 
 
 class Head(nn.Module):

@@ -49,19 +49,41 @@ def norm(kind: Norm, width: int, eps: float, gain: bool = True, bias: bool = Fal
 
 
 def rotation(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [B, 1, S, size] of rotary positions (Su et al., RoFormer, 2021), halves paired as in LLaMA."""
+    """Cosines and sines [B, 1, S, size / 2] of rotary positions (Su et al., RoFormer, 2021), as LLaMA pairs halves."""
     steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
     angle = positions[:, None, :, None].float() * (1.0 / base**steps)
-    angle = torch.cat([angle, angle], dim=-1)
     return angle.cos(), angle.sin()
+
+
+class _Turn(torch.autograd.Function):
+    """Pairs (first, second) turned by an angle; the slope is turned back. Written whole, it makes no copies."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(x, cosine, sine, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(grad, cosine, sine, -1), None, None
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor, way: int) -> Tensor:
+    out = x.new_empty(x.shape)
+    (first, second), (one, other) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
+    torch.mul(first, cosine, out=one).addcmul_(second, sine, value=-way)
+    torch.mul(second, cosine, out=other).addcmul_(first, sine, value=way)
+    return out
 
 
 def rotated(x_BHSD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Queries or keys turned by their positions; two tokens then meet by their distance only."""
-    cosine, sine = turn
-    first, second = x_BHSD.chunk(2, dim=-1)
-    swapped = torch.cat([-second, first], dim=-1)
-    return (x_BHSD * cosine + swapped * sine).to(x_BHSD.dtype)
+    cosine, sine = (part.to(x_BHSD.dtype) for part in turn)
+    if torch.compiler.is_compiling():
+        first, second = x_BHSD.chunk(2, dim=-1)
+        return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return _Turn.apply(x_BHSD, cosine, sine)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

@@ -275,6 +275,7 @@ class Transformer(nn.Module):
             x = x + sinusoids(look.positions, self.shape.width)
         if self.segments is not None:
             x = x + self.segments(look.segment)
+        x = x.to(self.layers[0].attention.out.weight.dtype)  # type: ignore[union-attr]  # tables may be wider
         return x if self.norm_embedding is None else self.norm_embedding(x)  # type: ignore[no-any-return]
 
     def _check(self, ids: Tensor) -> None:

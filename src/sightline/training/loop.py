@@ -30,6 +30,7 @@ from .checkpoint import Checkpoint, generator_state, newest, saved
 from .log import Log
 from .optimizer import Optimizers
 from .settings import Settings
+from .working import Working
 
 SAVE_SECONDS = 60.0  # a kill loses at most this much work
 SKIPS = 50  # steps skipped in a row before the run gives up
@@ -173,9 +174,10 @@ class _Loop:
         self.state = _State()
         self.best: dict[str, Tensor] = {}
         self.saved_at = time.monotonic()
+        self.working = Working(model, getattr(torch, settings.dtype))
         if settings.compiled:
-            model.kernel = "mask"  # one graph per kind of view, whatever a batch happens to hold
-            model.stack.compile(dynamic=False)
+            self.working.model.kernel = "mask"  # one graph per kind of view, whatever a batch happens to hold
+            self.working.model.stack.compile(dynamic=False)
 
     def run(
         self,
@@ -214,8 +216,8 @@ class _Loop:
         if self.best:
             self.model.load_state_dict(self.best)
         if settings.compiled:  # what is asked of a trained model has many shapes, and each would be compiled
-            self.model.kernel = None
-            self.model.stack._compiled_call_impl = None
+            self.working.model.kernel = None
+            self.working.model.stack._compiled_call_impl = None
         return Trained(
             curve=tuple(Point(**point) for point in state.curve),
             best_step=state.best_step or settings.steps,
@@ -256,7 +258,7 @@ class _Loop:
 
     def gradients(self, number: int, progress: float) -> tuple[float, float, Rows]:
         """Loss and gradient of one step: what it came to, the gradient's size, and the rows it read."""
-        settings, model, state = self.settings, self.model, self.state
+        settings, model, state = self.settings, self.working.model, self.state
         objective = model.objective
         rows = self.rows_of(number)
         size = rows.count // settings.accumulation
@@ -269,15 +271,16 @@ class _Loop:
         if number == 0:
             model.check(micro[0], views[0])
         model.train()
+        self.working.refresh()
         loss = 0.0
         for part, asked in zip(micro, views, strict=True):
-            with autocast(model.device, settings.dtype):
-                terms = objective.learn(model, part, asked, self.draws.of(part, stream=1))
+            terms = objective.learn(model, part, asked, self.draws.of(part, stream=1))
             share = torch.stack([term.weight * term.total / max(1.0, counts[term.name]) for term in terms]).sum()
             share.backward()  # type: ignore[no-untyped-call]
+            self.working.collect()
             loss += float(share.detach())
         clip = settings.optimization.clip or math.inf
-        size_of_gradient = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+        size_of_gradient = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip))
         state.tokens += int((rows.documents >= 0).sum())
         state.slots += sum(view.slots.lines * view.slots.count for asked in views for view in asked)
         state.asked += sum(view.ask_count for asked in views for view in asked)
