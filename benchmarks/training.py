@@ -69,7 +69,7 @@ WORKS = {
 MASKED = 0.15
 
 
-def sightline(work: Work, kind: str, folder: Path) -> Callable[[], None]:
+def sightline(work: Work, kind: str, folder: Path, dtype: str = "bfloat16") -> Callable[[], None]:
     """A whole step of Sightline's own loop, on packed rows of one long document."""
     tokenizer = train_tokenizer(["abc"], "byte")
     text = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 4 * work.tokens * 16).tolist()))
@@ -78,7 +78,7 @@ def sightline(work: Work, kind: str, folder: Path) -> Callable[[], None]:
     shape = Shape(work.layers, work.width, work.heads, work.vocabulary, work.context)
     model = built(objective, shape, tokenizer)
     order = Order(packed.count, 0)
-    settings = Settings(10**6, work.batch, dtype="bfloat16", optimization=Optimization(kind=kind))  # type: ignore[arg-type]
+    settings = Settings(10**6, work.batch, dtype=dtype, optimization=Optimization(kind=kind))  # type: ignore[arg-type]
     one = stepper(model, lambda step: packed.rows(*order.at(np.arange(work.batch) + step * work.batch)), settings)
     numbers = itertools.count()
 

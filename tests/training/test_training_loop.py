@@ -222,4 +222,5 @@ def test_the_curve_counts_what_was_read(tmp_path: Path) -> None:
     assert out.tokens == out.slots == STEPS * 4 * 16
     assert out.asked == STEPS * 4 * 15
     assert out.curve[-1].flops == 10.0 * STEPS
+    assert 0 < out.waiting < 1
     assert (tmp_path / "events").is_dir()

@@ -56,7 +56,7 @@ class Trained:
     ----------
     curve : loss over the run. best_step : after which dev was best (the last where nothing was validated).
     seconds : of training alone. tokens : corpus tokens read. slots, asked : slots fed and answers graded.
-    skipped : steps the guard skipped.
+    skipped : steps the guard skipped. waiting : share of the seconds spent on reading rows and making views.
     """
 
     curve: tuple[Point, ...]
@@ -68,6 +68,7 @@ class Trained:
     slots: int
     asked: float
     skipped: int
+    waiting: float = 0.0
 
 
 @dataclass
@@ -76,6 +77,7 @@ class _State:
 
     step: int = 0
     seconds: float = 0.0
+    waiting: float = 0.0
     tokens: int = 0
     slots: int = 0
     asked: float = 0.0
@@ -228,16 +230,17 @@ class _Loop:
             slots=state.slots,
             asked=state.asked,
             skipped=state.skipped,
+            waiting=self._waiting(),
         )
 
     def _compile(self, state: _State) -> None:
         """One gradient that is thrown away: compiling is not training, and its time is not counted as such."""
         start = time.perf_counter()
-        counted = state.tokens, state.slots, state.asked
+        counted = state.tokens, state.slots, state.asked, state.waiting
         with torch.random.fork_rng(devices=[]):
             self.gradients(state.step, state.step / self.settings.steps)
         self.optimizers.drop()
-        state.tokens, state.slots, state.asked = counted
+        state.tokens, state.slots, state.asked, state.waiting = counted
         say(f"compiled in {time.perf_counter() - start:.0f} s (not counted)")
 
     def _eager(self) -> contextlib.AbstractContextManager[Any]:
@@ -260,6 +263,7 @@ class _Loop:
         """Loss and gradient of one step: what it came to, the gradient's size, and the rows it read."""
         settings, model, state = self.settings, self.working.model, self.state
         objective = model.objective
+        start = time.perf_counter()
         rows = self.rows_of(number)
         size = rows.count // settings.accumulation
         micro = [rows.take(slice(part * size, (part + 1) * size)) for part in range(settings.accumulation)]
@@ -268,6 +272,7 @@ class _Loop:
         for asked in views:
             for name, count in objective.counts(asked).items():
                 counts[name] = counts.get(name, 0.0) + count
+        state.waiting += time.perf_counter() - start
         if number == 0:
             model.check(micro[0], views[0])
         model.train()
@@ -343,9 +348,14 @@ class _Loop:
         record = {name: value for name, value in asdict(point).items() if value is not None and name != "step"}
         record["learning_rate_factor"] = self.settings.schedule.factor(state.step - 1, self.settings.steps)
         record["tokens_per_second"] = state.tokens / max(state.seconds, 1e-9)
+        record["waiting"] = self._waiting()
         if sample is not None:
             record["sample"] = sample(self.model)
         log.record(state.step, **record)
+
+    def _waiting(self) -> float:
+        """The share of training in which the stack had nothing to do, since rows and views were being made."""
+        return self.state.waiting / max(self.state.seconds, 1e-9)
 
     def _words(self) -> str:
         state = self.state
@@ -357,6 +367,7 @@ class _Loop:
         words.append(f"{state.tokens / max(state.seconds, 1e-9):,.0f} tokens/s")
         if self.peak and self.flops:
             words.append(f"MFU {self.flops * state.step / max(state.seconds, 1e-9) / self.peak:.0%}")
+        words.append(f"{self._waiting():.1%} waiting for data")
         return "  ".join(words)
 
     def _save(self) -> None:
