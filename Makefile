@@ -5,6 +5,7 @@ PYTHON ?= python3
 DEMO ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+BENCHES := start.py memory.py attention.py "time_to_loss.py shakespeare" training.py
 
 .NOTPARALLEL:
 .PHONY: help venv demo test check bench clean
@@ -26,8 +27,8 @@ check: .venv/.test-ready ## style, layout and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.test-ready ## every script in benchmarks/, results in benchmarks/results/
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: .venv/.test-ready ## Sightline beside its peers, in turns; results in benchmarks/results/
+	@set -e; for work in $(BENCHES); do echo "== $$work"; $(BIN)/python benchmarks/$$work; done
 
 clean: ## remove what tools leave behind; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
