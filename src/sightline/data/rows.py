@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from ..errors import SightlineError
 from ..files import fingerprint, read_json, whole_folder, write_json
 from ..progress import bar, say
-from .documents import Document, byte_count
+from .documents import Document
+from .store import byte_count
 from .tokenizer import Tokenizer
 
 LAYOUT = 1  # of the folder; raise it when it changes
