@@ -325,3 +325,10 @@ def text_bytes(documents: Sequence[Document]) -> int:
     if isinstance(documents, Documents):
         return int(documents.sizes().sum())
     return sum(byte_count(document.text) for document in documents)
+
+
+def labels_of(documents: Sequence[Document]) -> Iterator[str | None]:
+    """The label of each document; their texts are not read."""
+    if isinstance(documents, Documents):
+        return (documents.store.label(number) for number in documents.numbers.tolist())
+    return (document.label for document in documents)

@@ -193,14 +193,35 @@ class Tokenizer:
         with bar(title or "tokenizing", sum(byte_count(text) for text in texts), "bytes") as shown:
             ids = []
             for batch in _batches(texts):
-                ids.extend(self._encoded(batch))
+                ids.extend(self.encode_batch(batch))
                 shown.advance(sum(byte_count(text) for text in batch))
         return ids
 
-    def _encoded(self, batch: Sequence[str]) -> list[NDArray[np.int32]]:
+    def encode_batch(self, batch: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Ids of each text, all at once."""
         if self._table is not None or self._bulk is not None:
             return [self.encode(text) for text in batch]
         return [np.array(one.ids, np.int32) for one in self._engine.encode_batch_fast(batch, add_special_tokens=False)]
+
+    def divided(self, blocks: Iterable[str]) -> Iterator[str]:
+        """A text that comes in blocks, in pieces whose ids are, one after the other, those of the whole text."""
+        if self._bulk is not None:
+            yield from _cut_blocks(blocks)
+        elif self._table is not None:
+            yield from blocks
+        else:
+            yield "".join(blocks)
+
+    def told(self) -> tuple[str, dict[str, str]]:
+        """What another process must hear to make this tokenizer (see ``of_told``)."""
+        return self._engine.to_str(), {
+            role: str(self._engine.id_to_token(id)) for role, id in self._marks().items() if id is not None
+        }
+
+    @classmethod
+    def of_told(cls, layout: str, roles: dict[Role, str]) -> Tokenizer:
+        """The tokenizer that another process told."""
+        return cls(Engine.from_str(layout), roles)
 
     def _by_table(self, text: str) -> NDArray[np.int32]:
         """Bytes or characters by look-up; a character never seen is spelled in bytes."""
@@ -585,11 +606,24 @@ def _encoded_in_bulk(bulk: tiktoken.Encoding, engine: Engine, text: str) -> NDAr
 
 def _cut(text: str) -> Iterator[str]:
     """Parts of about ``CHUNK`` characters, cut before white space that follows something else: no piece goes across."""
-    start = 0
-    while len(text) - start > CHUNK and (found := SEAM.search(text, start + CHUNK)):
-        yield text[start : found.end()]
-        start = found.end()
-    yield text[start:]
+    return _cut_blocks([text])
+
+
+def _cut_blocks(blocks: Iterable[str]) -> Iterator[str]:
+    """The same for a text that comes in blocks."""
+    held, seen = "", 0  # no seam begins before seen
+    for block in blocks:
+        held += block
+        start = 0
+        while len(held) - start > CHUNK:
+            found = SEAM.search(held, max(start + CHUNK, seen))
+            if found is None:
+                seen = len(held) - 1  # what follows the last character is not known yet
+                break
+            yield held[start : found.end()]
+            start = found.end()
+        held, seen = held[start:], max(0, seen - start)
+    yield held
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
