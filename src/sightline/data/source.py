@@ -266,7 +266,8 @@ def _parts(handle: IO[bytes], shown: str, by_line: bool) -> Iterator[Item]:
     What parts documents consists of white space, so no match can reach over the last other byte of a block: up to
     there the matches are those of the whole file.
     """
-    separator = re.compile(rb"\r?\n" if by_line else rb"(?:[ \t]*\r?\n){2,}")
+    # The whole separators are \r?\n and (?:[ \t]*\r?\n){2,}: looking for the first \n and then back is far faster.
+    separator = re.compile(rb"\n" if by_line else rb"\n(?:[ \t]*\r?\n)+")
     held, seen = bytearray(), 0
     line, blanks = 1, 0
     remarks: list[Remark] = []
@@ -280,6 +281,8 @@ def _parts(handle: IO[bytes], shown: str, by_line: bool) -> Iterator[Item]:
         until, start = len(held) - spaces, 0
         ends = [match.span() for match in separator.finditer(held, seen, until)]
         for begin, end in ends if block else [*ends, (len(held), len(held))]:
+            if end > begin:
+                begin = _back(held, begin, start, by_line)
             raw = bytes(held[start:begin])
             if raw.strip():
                 yield _from_bytes(raw, shown, line, f"{shown}:{line}")
@@ -291,6 +294,15 @@ def _parts(handle: IO[bytes], shown: str, by_line: bool) -> Iterator[Item]:
         seen = until - start
     if blanks and by_line:
         yield Remark(f"{shown}: {blanks:,} blank lines passed over")
+
+
+def _back(held: bytearray, begin: int, least: int, by_line: bool) -> int:
+    """Where the separator begins whose first line feed stands at ``begin``."""
+    if begin > least and held[begin - 1] == 0x0D:
+        begin -= 1
+    while not by_line and begin > least and held[begin - 1] in b" \t":
+        begin -= 1
+    return begin
 
 
 def _from_bytes(raw: bytes, shown: str, line: int | None, name: str) -> Document | BadRow:
