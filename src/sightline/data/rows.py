@@ -174,11 +174,10 @@ class _Mark:
             self.begin(len(part.encode()))
             self.add(part.encode())
 
-    def document(self, name: str, size: int) -> None:
+    def document(self, name: bytes, size: int) -> None:
         """A document begins; its ``size`` bytes are to be added."""
-        raw = name.encode()
-        self.begin(len(raw))
-        self.add(raw)
+        self.begin(len(name))
+        self.add(name)
         self.begin(size)
 
     def begin(self, size: int) -> None:
@@ -225,36 +224,42 @@ def _content(documents: Sequence[Document], lengths: NDArray[np.int64], tokenize
     """The fingerprint of a token file of these documents."""
     mark = _Mark(tokenizer)
     with bar(f"{title or 'tokens'}: are they there?", int(lengths.sum()), "bytes") as shown:
-        for name, size, blocks in _texts(documents, lengths):
-            mark.document(name, size)
-            for block in blocks:
+        for at, (name, raw) in enumerate(_texts(documents)):
+            mark.document(name, int(lengths[at]))
+            for block in _blocks(documents, at) if raw is None else (raw,):
                 mark.add(block)
                 shown.advance(len(block))
     return mark.fingerprint
 
 
-def _texts(documents: Sequence[Document], lengths: NDArray[np.int64]) -> Iterator[tuple[str, int, Iterator[bytes]]]:
-    """Each document's id, its bytes, and its text in blocks."""
+def _texts(documents: Sequence[Document]) -> Iterator[tuple[bytes, bytes | None]]:
+    """Each document's id and text in UTF-8; None for a long text of a store (see ``_blocks``)."""
     if isinstance(documents, Documents):
-        for at, size in enumerate(lengths.tolist()):
-            yield documents.name(at), size, documents.blocks(at)
+        for name, _, raw in documents.store.records(documents.numbers):
+            yield name, raw
     else:
-        for document, size in zip(documents, lengths.tolist(), strict=True):
-            yield document.id, size, iter([document.text.encode("utf-8")])
+        for document in documents:
+            yield document.id.encode("utf-8"), document.text.encode("utf-8")
+
+
+def _blocks(documents: Sequence[Document], at: int) -> Iterator[bytes]:
+    """A long text in blocks."""
+    assert isinstance(documents, Documents)
+    return documents.blocks(at)
 
 
 def _pieces(
     documents: Sequence[Document], lengths: NDArray[np.int64], tokenizer: Tokenizer, mark: _Mark, names: IO[str]
 ) -> Iterator[Piece]:
     """Short texts whole, long ones in pieces; on the way their ids are written and they are fingerprinted."""
-    for name, size, blocks in _texts(documents, lengths):
-        names.write(json.dumps(name) + "\n")
-        mark.document(name, size)
-        if size <= BATCH:
-            raw = b"".join(blocks)
-            mark.add(raw)
-            yield Piece(raw)
+    for at, (name, whole) in enumerate(_texts(documents)):
+        names.write(json.dumps(name.decode("utf-8")) + "\n")
+        mark.document(name, int(lengths[at]))
+        if whole is not None and len(whole) <= BATCH:
+            mark.add(whole)
+            yield Piece(whole)
             continue
+        blocks = _blocks(documents, at) if whole is None else iter([whole])
         first = True
         held: str | None = None  # a piece is handed on when it is known whether another follows
         for piece in tokenizer.divided(decoded(blocks)):
