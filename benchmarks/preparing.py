@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from machine import data_folder, described, write
+from machine import RESULTS, data_folder, described, write
 
 from sightline.data import Tokenizer, read, tokenized, train_tokenizer
 
@@ -100,13 +100,24 @@ def tiktokens(tokenizer: Tokenizer, ready: list[str], threads: int) -> dict[str,
     return {f"tiktoken, {threads} threads, one by one": looped, f"tiktoken, {threads} threads, batches": batched}
 
 
-def timed(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of a call, and the share of the cores that other programs used meanwhile."""
+
+    def own() -> float:
+        times = psutil.Process().cpu_times()  # of workers too, once they have ended
+        return sum((times.user, times.system, times.children_user, times.children_system))
+
+    def busy() -> float:
+        times = psutil.cpu_times()
+        return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+    mine, all_of_it, start = own(), busy(), time.perf_counter()
     call()
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    return seconds, max(0.0, busy() - all_of_it - (own() - mine)) / (seconds * (psutil.cpu_count() or 1))
 
 
-def rates(size: int, rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
+def rates(size: int, rounds: int) -> list[dict[str, Any]]:
     """Ours and tiktoken's, in turns."""
     with tempfile.TemporaryDirectory(prefix="preparing-") as name:
         place = Path(name)
@@ -122,15 +133,18 @@ def rates(size: int, rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
             place / "text.txt", tokenizer, place / "out", 0
         )
         seconds: dict[str, list[float]] = {side: [] for side in sides}
+        others: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, call in sides.items():
-                seconds[side].append(timed(call))
+                took, share = timed(call)
+                seconds[side].append(took)
+                others[side].append(share)
                 print(f"{side}: {total / 1e6 / seconds[side][-1]:.1f} MB/s", file=sys.stderr, flush=True)
     # A ratio of each round to the quickest tiktoken of that round: the machine's drift meets both.
     rows = []
     for side, times in seconds.items():
-        best = [min(seconds[other][at] for other in sides if other.startswith("tiktoken")) for at in range(rounds)]
-        alone = [min(seconds[other][at] for other in sides if "1 threads" in other) for at in range(rounds)]
+        best = [min(seconds[one][at] for one in sides if one.startswith("tiktoken")) for at in range(rounds)]
+        alone = [min(seconds[one][at] for one in sides if "1 threads" in one) for at in range(rounds)]
         ratios = [theirs / mine for theirs, mine in zip(best, times, strict=True)]
         single = [theirs / mine for theirs, mine in zip(alone, times, strict=True)]
         rows.append(
@@ -138,28 +152,34 @@ def rates(size: int, rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
                 "side": side,
                 "megabytes": total / 1e6,
                 "seconds": times,
+                "others": others[side],
                 "rate": total / 1e6 / statistics.median(times),
                 "ratio": statistics.median(ratios),
                 "ratios": ratios,
                 "ratio to one thread": statistics.median(single),
             }
         )
-    lines = [
-        f"{total / 1e6:,.0f} MB of text; median of {rounds} rounds taken in turns, ratios within a round.",
+    return rows
+
+
+def rate_lines(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{rows[0]['megabytes']:,.0f} MB of text; median of {len(rows[0]['seconds'])} rounds taken in turns, ratios "
+        "within a round. Others: the largest share of the cores that other programs took meanwhile.",
         "",
-        "| what | MB/s | to the quickest tiktoken of the round | to one thread of tiktoken |",
-        "|---|---|---|---|",
+        "| what | MB/s | to the quickest tiktoken of the round | to its quickest one thread | others |",
+        "|---|---|---|---|---|",
         *(
             f"| {row['side']} | {row['rate']:.1f} [{row['megabytes'] / max(row['seconds']):.1f}, "
-            f"{row['megabytes'] / min(row['seconds']):.1f}] | {row['ratio']:.2f} | {row['ratio to one thread']:.2f} |"
+            f"{row['megabytes'] / min(row['seconds']):.1f}] | {row['ratio']:.2f} | {row['ratio to one thread']:.2f} "
+            f"| {max(row['others']):.0%} |"
             for row in rows
         ),
         "",
     ]
-    return rows, lines
 
 
-def memory(gigabytes: float) -> tuple[list[dict[str, Any]], list[str]]:
+def memory(gigabytes: float) -> list[dict[str, Any]]:
     """The largest memory of a fresh process and its workers: resident sizes of all of them added up, ten a second."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="preparing-") as name:
@@ -183,9 +203,13 @@ def memory(gigabytes: float) -> tuple[list[dict[str, Any]], list[str]]:
             seconds = time.perf_counter() - start
             rows.append({"form": form, "bytes": total, "peak": peak, "peak of the first": alone, "seconds": seconds})
             print(rows[-1], file=sys.stderr, flush=True)
-    lines = [
-        f"Memory for {total / 1e9:.2f} GB of text: resident sizes of the process and its workers added up (pages that "
-        "they share count for each), looked at ten times a second.",
+    return rows
+
+
+def memory_lines(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"Memory for {rows[0]['bytes'] / 1e9:.2f} GB of text: resident sizes of the process and its workers added up "
+        "(pages that they share count for each), looked at ten times a second.",
         "",
         "| form | peak of all, MB | peak of the process that reads, MB | seconds |",
         "|---|---|---|---|",
@@ -196,7 +220,6 @@ def memory(gigabytes: float) -> tuple[list[dict[str, Any]], list[str]]:
         ),
         "",
     ]
-    return rows, lines
 
 
 def main() -> None:
@@ -211,12 +234,17 @@ def main() -> None:
         prepare(corpus, Tokenizer.load(tokenizer), corpus.parent / "out")
         return
     record: dict[str, Any] = {"about": described(["tiktoken", "tokenizers", "numpy"])}
-    lines = ["# From text to a token file, beside tiktoken", ""]
-    record["rates"], told = rates(int(given.megabytes * 1e6), given.rounds)
-    lines += told
+    if (RESULTS / "preparing.json").exists():  # what is not measured now is kept
+        record = json.loads((RESULTS / "preparing.json").read_text(encoding="utf-8")) | record
+    if given.megabytes:
+        record["rates"] = rates(int(given.megabytes * 1e6), given.rounds)
     if given.gigabytes:
-        record["memory"], told = memory(given.gigabytes)
-        lines += told
+        record["memory"] = memory(given.gigabytes)
+    lines = ["# From text to a token file, beside tiktoken", ""]
+    if "rates" in record:
+        lines += rate_lines(record["rates"])
+    if "memory" in record:
+        lines += memory_lines(record["memory"])
     write("preparing", record, "\n".join(lines))
 
 
