@@ -54,7 +54,7 @@ def texts(size: int) -> Iterator[str]:
 def lay(place: Path, size: int, forms: list[str]) -> int:
     """Write the text in each form; returns its bytes."""
     total = 0
-    with open(place / "text.txt", "wb") as plain, gzip.open(place / "text.jsonl.gz", "wb", 6) as packed:
+    with open(place / "text.txt", "wb") as plain, gzip.open(place / "text.jsonl.gz", "wb", 4) as packed:
         for number, text in enumerate(texts(size)):
             raw = text.encode("utf-8")
             total += len(raw)

@@ -198,7 +198,7 @@ def test_nothing_is_taken_of_a_text_file_cut_short(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["bpe", "byte", "char", "wordpiece"])
 def test_pieces_and_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Documents whole, cut across batches, read from disk, and encoded by two other processes: the same bytes."""
+    """Documents whole, cut across batches, read from disk, and encoded by two threads or processes: the same bytes."""
     documents = [*several(), Document("long", text_of(4000, 7)), Document("空", "的" * 999), Document("end", "x")]
     tokenizer = train_tokenizer([PAGE], kind, 700 if kind in ("bpe", "wordpiece") else None)  # type: ignore[arg-type]
     tokenized(documents, tokenizer, tmp_path / "whole", workers=0)
@@ -208,16 +208,20 @@ def test_pieces_and_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(rows, "BATCH", 3000)
     monkeypatch.setattr(tokenizers, "CHUNK", 500)
     tokenized(Documents(store), tokenizer, tmp_path / "cut", workers=0)
-    tokenized(Documents(store), tokenizer, tmp_path / "workers", workers=2)
-    assert content(tmp_path / "whole") == content(tmp_path / "cut") == content(tmp_path / "workers")
+    tokenized(Documents(store), tokenizer, tmp_path / "threads", workers=2)
+    monkeypatch.setattr(pool, "THREADED", 0)
+    tokenized(Documents(store), tokenizer, tmp_path / "processes", workers=2)
+    for way in ("cut", "threads", "processes"):
+        assert content(tmp_path / "whole") == content(tmp_path / way)
 
 
 def test_a_large_text_gets_workers_and_a_small_one_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "cores", lambda: 2)
-    assert [pool.workers_for(size) for size in (0, 1 << 20, pool.WORTH, 1 << 40)] == [0, 0, 2, 2]
+    assert [pool.workers_for(size) for size in (0, 1 << 20, pool.LITTLE, 1 << 40)] == [0, 0, 2, 2]
     monkeypatch.setattr(pool, "cores", lambda: 1)
     assert pool.workers_for(1 << 40) == 0
     monkeypatch.setattr(pool, "cores", lambda: 900)
+    assert pool.workers_for(pool.LITTLE) == pool.workers_for(pool.WORTH) == pool.THREADED
     assert pool.workers_for(1 << 40) == pool.MOST
 
 
@@ -235,6 +239,7 @@ def same(one: Stream, other: Stream) -> bool:
 def test_a_worker_that_fails_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tokenizer: Tokenizer, how: str
 ) -> None:
+    monkeypatch.setattr(pool, "THREADED", 0)
     dtype, started = np.dtype("<u2"), list[subprocess.Popen[bytes]]()
     first = pool._started
 
@@ -276,6 +281,7 @@ def test_stopping_half_way_leaves_no_process_and_no_folder(
     def stopped(self: object, batch: object, stream: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(pool, "THREADED", 0)
     monkeypatch.setattr(pool, "_started", watched)
     monkeypatch.setattr(rows._Ends, "add", stopped)
     monkeypatch.setattr(rows, "BATCH", 2000)

@@ -1,11 +1,13 @@
-"""Encoding on all cores: a few processes that each hold the tokenizer and answer batch after batch, in order.
+"""Encoding on all cores: workers that each answer batch after batch, in order.
 
     batches of pieces -> worker 1 -> token streams
                       -> worker 2 ->               handed back in the order of the batches
 
-A piece is a document or a stretch of a long one. A worker is a fresh interpreter that is spoken to by pipes, not a
-copy of this process: copies of a process with threads may hang, and a script without a main guard would start itself
-again. What a worker answers is what this process would have computed; if one fails, its batch is encoded here.
+A piece is a document or a stretch of a long one. On a few cores a worker is a thread: encoding leaves the interpreter's
+lock alone for three quarters of its time, and a thread starts at once. On more it is a process with the tokenizer: a
+fresh interpreter that is spoken to by pipes, not a copy of this one, since copies of a process with threads may hang,
+and a script without a main guard would start itself again. What a worker answers is what this process would have
+computed; if one fails, its batch is encoded here.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from numpy.typing import NDArray
 from ..progress import say
 from .tokenizer import Tokenizer
 
-WORTH = 24 << 20  # bytes of text from which on the start of the workers (half a second) is worth it
+THREADED = 4  # workers, up to which they are threads
+WORTH = 24 << 20  # bytes of text per worker from which on the start of a process (half a second) is worth it
+LITTLE = 2 << 20  # bytes of text from which on threads are worth it
 MOST = 16  # workers: beyond, one process cannot feed them
 AHEAD = 2  # batches under way per worker
 START = "import sys; sys.path[:0] = sys.argv[1:]; from sightline.data.pool import serve; serve()"
@@ -60,15 +64,17 @@ def cores() -> int:
 
 
 def workers_for(size: int) -> int:
-    """How many workers a text of ``size`` bytes is worth; 0: encode it here."""
+    """How many workers a text of ``size`` bytes is worth; 0: no other than the thread that asks."""
     count = min(cores(), MOST)
-    return count if size >= WORTH and count > 1 and sys.executable else 0
+    while count > THREADED and size < WORTH * count:
+        count -= 1
+    return count if size >= LITTLE and count > 1 else 0
 
 
 def encoded(
     batches: Iterable[Batch], tokenizer: Tokenizer, dtype: np.dtype[Any], workers: int
 ) -> Generator[Stream, None, None]:
-    """The tokens of each batch, in order; the same for any number of ``workers`` (0: none but this process)."""
+    """The tokens of each batch, in order; the same for any number of ``workers`` (0: none but this thread)."""
     if not workers:
         for batch in batches:
             yield streamed(batch, tokenizer, dtype)
@@ -101,12 +107,12 @@ def streamed(batch: Batch, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> Stream
 
 
 class _Pool:
-    """Workers and the threads that speak to them."""
+    """Threads that encode, or that speak to a process each."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[Any], count: int) -> None:
         self._tokenizer, self._dtype = tokenizer, dtype
         self._closing = False
-        self._workers = [_started() for _ in range(count)]
+        self._workers = [_started() if count > THREADED else None for _ in range(count)]
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(count, "encoding")
         self._greeting = json.dumps([dtype.str, *tokenizer.told()]).encode("utf-8")
@@ -152,7 +158,7 @@ class _Pool:
 
 
 def _started() -> subprocess.Popen[bytes] | None:
-    """A worker; None where no process can be started."""
+    """A process; None where none can be started, and the thread encodes itself."""
     try:
         return subprocess.Popen(
             [sys.executable, "-c", START, *(path or os.getcwd() for path in sys.path)],

@@ -111,8 +111,8 @@ def tokenized(
 
     Parameters
     ----------
-    workers : processes that encode; 0 is this one alone, None one per core where the text is large enough to repay
-        their start. What is written does not depend on them.
+    workers : threads or processes that encode (see ``pool``); 0 is this thread alone, None one per core where the text
+        is large enough to repay their start. What is written does not depend on them.
 
     Raises
     ------
