@@ -4,12 +4,14 @@ from .documents import BadRow, Corpus, Document, kind_of, read
 from .draws import Draws, RowDraws
 from .order import Order
 from .rows import Packed, Rows, TokenFile, tokenized
+from .store import Documents, labels_of
 from .tokenizer import Tokenizer, default_size, tokenizer_for, train_tokenizer
 
 __all__ = [
     "BadRow",
     "Corpus",
     "Document",
+    "Documents",
     "Draws",
     "Order",
     "Packed",
@@ -19,6 +21,7 @@ __all__ = [
     "Tokenizer",
     "default_size",
     "kind_of",
+    "labels_of",
     "read",
     "tokenized",
     "tokenizer_for",

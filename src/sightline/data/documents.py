@@ -8,24 +8,29 @@ Choice on dev, report on test.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import re
 import sys
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Literal, get_args
+
+import numpy as np
 
 from ..errors import SightlineError
 from ..files import fingerprint
 from ..progress import bar
 from . import dataset, python_docs
 from .source import (
+    DAMAGED,
     READABLE,
+    TABLES,
     BadRow,
     Cut,
     Document,
@@ -33,11 +38,16 @@ from .source import (
     Item,
     Reading,
     Remark,
+    UnreadableError,
+    damage,
     documents_from,
     documents_in,
     format_of,
+    opened,
+    whole_text,
 )
 from .split import SPLITS, Parts, Split, by_content, completed, split_named
+from .store import Documents, Store, text_bytes
 
 __all__ = ["BadRow", "Corpus", "Document", "Split", "kind_of", "read"]
 
@@ -56,26 +66,27 @@ class Corpus:
     """Documents in three parts, with all that is known about how they came to be there.
 
     ``fingerprint`` covers the texts, their labels, their sides and the options of reading, not the paths. ``tree`` is
-    the corpus as lines of text, with a fingerprint per node. ``bad`` are the rows that were passed over.
+    the corpus as lines of text, with a fingerprint per node. ``bad`` are the rows that were passed over. Documents that
+    were read from somewhere lie outside memory (see ``store``): ask for the few that are needed.
     """
 
     name: str
-    train: tuple[Document, ...]
-    dev: tuple[Document, ...]
-    test: tuple[Document, ...]
+    train: Sequence[Document]
+    dev: Sequence[Document]
+    test: Sequence[Document]
     bad: tuple[BadRow, ...]
     fingerprint: str
     tree: str
     how_split: str
     notes: tuple[str, ...]
 
-    def part(self, split: Split) -> tuple[Document, ...]:
+    def part(self, split: Split) -> Sequence[Document]:
         """The documents of one side."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[split]
 
     def bytes(self, split: Split) -> int:
         """UTF-8 bytes of one side."""
-        return sum(byte_count(document.text) for document in self.part(split))
+        return text_bytes(self.part(split))
 
     def summary(self) -> str:
         """A few lines for a person: sizes, split, bad rows, notes."""
@@ -86,11 +97,6 @@ class Corpus:
             told = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
             lines.append(f"{_count(len(self.bad), 'bad row')} passed over ({told}); the first: {self.bad[0]}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-
-def byte_count(text: str) -> int:
-    """UTF-8 bytes of a text."""
-    return len(text) if text.isascii() else len(text.encode("utf-8"))
 
 
 def kind_of(path: str | Path) -> Kind:
@@ -133,29 +139,29 @@ def read(
     if documents not in get_args(Cut):
         raise SightlineError(f"documents={documents!r} is not known", f"Choose one of {', '.join(get_args(Cut))}")
     reading = Reading(field, label, documents)
-    name, notes = str(corpus), list[str]()
+    name, notes, store = str(corpus), list[str](), Store()
     if name == "-":
         name = INPUT
-        found = [_Found(INPUT, None, _collected(_standard_input(reading), strict))]
+        found = [_found(store, INPUT, None, _standard_input(reading), strict)]
     elif name == python_docs.NAME:
         folder, remarks = python_docs.folder()
         notes.extend(remarks)
         reading = Reading("text", label or "label", "file", "id")
-        found = list(_files_read(folder, sorted(folder.glob("*.jsonl")), reading, strict))
+        found = list(_files_read(store, folder, sorted(folder.glob("*.jsonl")), reading, strict))
     else:
         path = Path(corpus).expanduser()
         if path.exists():
             name = path.resolve().name
             files = _chosen(path, notes)
-            found = list(_files_read(path if path.is_dir() else path.parent, files, reading, strict))
+            found = list(_files_read(store, path if path.is_dir() else path.parent, files, reading, strict))
             if path.is_file():
-                found = [_Found(one.file, None, one.items) for one in found]  # one file is split by content
+                found = [replace(one, split=None) for one in found]  # one file is split by content
                 notes.extend(_beside(path))
         elif dataset.looks_like(name):
-            found = _grouped(dataset.rows(name, reading), strict)
+            found = _grouped(store, dataset.rows(name, reading), strict)
         else:
             raise SightlineError(f"{name} does not exist", "Check the path; `python-docs` is always there to try")
-    return _corpus(name, found, reading, notes)
+    return _corpus(name, store, found, reading, notes)
 
 
 @dataclass(frozen=True)
@@ -164,24 +170,28 @@ class _Found:
 
     file: str
     split: Split | None
-    items: tuple[Item, ...]
-
-    @property
-    def documents(self) -> tuple[Document, ...]:
-        return tuple(item for item in self.items if isinstance(item, Document))
-
-    @property
-    def bad(self) -> tuple[BadRow, ...]:
-        return tuple(item for item in self.items if isinstance(item, BadRow))
+    documents: Documents
+    bad: tuple[BadRow, ...]
+    remarks: tuple[Remark, ...]
 
 
-def _collected(items: Iterable[Item], strict: bool) -> tuple[Item, ...]:
-    kept = []
+def _found(store: Store, file: str, split: Split | None, items: Iterable[Item], strict: bool) -> _Found:
+    """Keep what a file gives."""
+    first, bad, remarks = len(store), list[BadRow](), list[Remark]()
     for item in items:
-        if strict and isinstance(item, BadRow):
-            raise SightlineError(f"{item} (strict)", "Mend the row, or read without --strict to pass over bad rows")
-        kept.append(item)
-    return tuple(kept)
+        if isinstance(item, Document):
+            store.append(item)
+        elif isinstance(item, BadRow):
+            bad.append(_passed_over(item, strict))
+        else:
+            remarks.append(item)
+    return _Found(file, split, Documents(store, np.arange(first, len(store))), tuple(bad), tuple(remarks))
+
+
+def _passed_over(row: BadRow, strict: bool) -> BadRow:
+    if strict:
+        raise SightlineError(f"{row} (strict)", "Mend the row, or read without --strict to pass over bad rows")
+    return row
 
 
 def _standard_input(reading: Reading) -> Iterator[Item]:
@@ -270,78 +280,119 @@ def _beside(path: Path) -> list[str]:
     return [f"{', '.join(others)} beside {path.name} not read: give the folder to use them"] if others else []
 
 
-def _files_read(root: Path, files: Sequence[Path], reading: Reading, strict: bool) -> Iterator[_Found]:
+def _files_read(store: Store, root: Path, files: Sequence[Path], reading: Reading, strict: bool) -> Iterator[_Found]:
     with bar("reading", sum(file.stat().st_size for file in files), "bytes") as shown:
         for file in files:
-            relative = file.relative_to(root)
-            items = documents_in(file, relative.as_posix(), reading)
-            yield _Found(relative.as_posix(), split_named(relative), _collected(items, strict))
-            shown.advance(file.stat().st_size, file.name)
+            left = file.stat().st_size
+
+            def told(count: int) -> None:
+                nonlocal left
+                left -= count
+                shown.advance(count)
+
+            yield _file_read(store, file, file.relative_to(root), reading, strict, told)
+            shown.advance(max(0, left), file.name)
 
 
-def _grouped(rows: Iterable[tuple[str, Item]], strict: bool) -> list[_Found]:
-    """The rows of a data set, by the split that each came in."""
-    groups: dict[str, list[Item]] = {}
+def _file_read(
+    store: Store, file: Path, relative: Path, reading: Reading, strict: bool, told: Callable[[int], None]
+) -> _Found:
+    kind, name, split, first = format_of(file), relative.as_posix(), split_named(relative), len(store)
+    if kind in TABLES:
+        return _found(store, name, split, documents_in(file, name, reading, kind, told), strict)
+    try:
+        with opened(file, told) as handle:
+            if reading.documents != "file":
+                return _found(store, name, split, documents_from(handle, name, reading, kind), strict)
+            bad, remarks = list[BadRow](), list[Remark]()
+            try:  # block by block: a document may be as long as its file
+                store.append_blocks(name, whole_text(handle, name, remarks))
+            except UnreadableError as error:
+                bad.append(_passed_over(error.bad, strict))
+            return _Found(name, split, Documents(store, np.arange(first, len(store))), tuple(bad), tuple(remarks))
+    except DAMAGED as error:  # of a text file that is cut short nothing is taken
+        store.forget(first)
+        return _found(store, name, split, [damage(name, error)], strict)
+
+
+def _grouped(store: Store, rows: Iterable[tuple[str, Item]], strict: bool) -> list[_Found]:
+    """The rows of a data set, by the split that each comes in."""
+    groups: dict[str, tuple[array[int], list[BadRow], list[Remark]]] = {}
     for split, item in rows:
-        groups.setdefault(split, []).append(item)
-    return [_Found(split, split_named(PurePath(split)), _collected(items, strict)) for split, items in groups.items()]
+        index, bad, remarks = groups.setdefault(split, (array("q"), [], []))
+        if isinstance(item, Document):
+            index.append(len(store))
+            store.append(item)
+        elif isinstance(item, BadRow):
+            bad.append(_passed_over(item, strict))
+        else:
+            remarks.append(item)
+    return [
+        _Found(
+            split, split_named(PurePath(split)), Documents(store, np.array(index, np.int64)), tuple(bad), tuple(told)
+        )
+        for split, (index, bad, told) in groups.items()
+    ]
 
 
-def _corpus(name: str, found: Sequence[_Found], reading: Reading, notes: list[str]) -> Corpus:
-    documents = tuple(document for one in found for document in one.documents)
+def _corpus(name: str, store: Store, found: Sequence[_Found], reading: Reading, notes: list[str]) -> Corpus:
+    documents = _joined(store, found)
     bad = tuple(row for one in found for row in one.bad)
-    notes.extend(item.text for one in found for item in one.items if isinstance(item, Remark))
+    notes.extend(remark.text for one in found for remark in one.remarks)
     if not documents:
         why = f": {_count(len(bad), 'bad row')}, the first {bad[0]}" if bad else ""
         nameless = any("field" in row.reason for row in bad)
         other = "name the field that holds the text with --field" if nameless else "give text"
         raise SightlineError(f"{name} holds no document{why}", f"Check the files, or {other}")
-    if reading.label and all(document.label is None for document in documents):
+    if reading.label and not documents.labelled().any():
         raise SightlineError(f'no document of {name} has the label field "{reading.label}"', "Check --label")
-    parts = _split(found, documents, name)
+    parts = _split(store, found, documents, name)
     if name == python_docs.NAME:
         parts = replace(parts, how="by module: all docstrings of a module fall on the same side")
-    nodes = [(one.file, _content(one.documents), one) for one in found]
-    three = zip(SPLITS, (parts.train, parts.dev, parts.test), strict=True)
-    sides = {split: (side, _content(side)) for split, side in three}
-    whole = fingerprint(reading.field, reading.label, reading.documents, *(digest for _, digest in sides.values()))
-    total = sum(byte_count(document.text) for document in documents)
-    lines = [f"{name}  {whole}  {_size(len(documents), total)}", "├── read from"]
-    for index, (file, digest, one) in enumerate(nodes[:SHOWN_FILES]):
+    sides = dict(zip(SPLITS, (parts.train, parts.dev, parts.test), strict=True))
+    digests = _contents([*(one.documents for one in found), *sides.values()])
+    nodes, ends = list(zip(found, digests, strict=False)), dict(zip(SPLITS, digests[-3:], strict=True))
+    whole = fingerprint(reading.field, reading.label, reading.documents, *ends.values())
+    lines = [f"{name}  {whole}  {_size(len(documents), text_bytes(documents))}", "├── read from"]
+    for index, (one, digest) in enumerate(nodes[:SHOWN_FILES]):
         last = index + 1 == len(nodes)
-        amount = _size(len(one.documents), sum(byte_count(document.text) for document in one.documents))
+        amount = _size(len(one.documents), text_bytes(one.documents))
         passed = f", {_count(len(one.bad), 'bad row')}" if one.bad else ""
-        lines.append(f"│   {'└──' if last else '├──'} {file}  {digest}  {amount}{passed}")
+        lines.append(f"│   {'└──' if last else '├──'} {one.file}  {digest}  {amount}{passed}")
     if len(nodes) > SHOWN_FILES:
-        rest = fingerprint(*(digest for _, digest, _ in nodes[SHOWN_FILES:]))
+        rest = fingerprint(*(digest for _, digest in nodes[SHOWN_FILES:]))
         lines.append(f"│   └── and {len(nodes) - SHOWN_FILES:,} more files  {rest}")
     lines.append(f"└── split {parts.how}")
-    for split, (side, digest) in sides.items():
+    for split, side in sides.items():
         branch = "└──" if split == "test" else "├──"
-        lines.append(f"    {branch} {split}  {digest}  {_size(len(side), sum(byte_count(d.text) for d in side))}")
+        lines.append(f"    {branch} {split}  {ends[split]}  {_size(len(side), text_bytes(side))}")
     return Corpus(name, parts.train, parts.dev, parts.test, bad, whole, "\n".join(lines), parts.how, tuple(notes))
 
 
-def _split(found: Sequence[_Found], documents: tuple[Document, ...], name: str) -> Parts:
-    by_name: dict[Split | None, list[Document]] = {}
-    for one in found:
-        by_name.setdefault(one.split, []).extend(one.documents)
-    train = by_name.get("train") or by_name.get(None) or []
-    dev, test = by_name.get("dev", []), by_name.get("test", [])
+def _contents(groups: Sequence[Documents]) -> list[str]:
+    """The fingerprint of each group; groups of the same documents are looked at once, large ones side by side."""
+    keys = [fingerprint(group.numbers.tobytes()) for group in groups]
+    distinct = dict(zip(keys, groups, strict=True))
+    total = sum(text_bytes(group) for group in distinct.values())
+    with bar("fingerprints", total, "bytes") as shown, ThreadPoolExecutor(2) as threads:
+        each = threads.map(lambda group: group.content(shown.advance), distinct.values())
+        found = dict(zip(distinct, each, strict=True))
+    return [found[key] for key in keys]
+
+
+def _joined(store: Store, found: Iterable[_Found]) -> Documents:
+    parts = [one.documents.numbers for one in found]
+    return Documents(store, np.concatenate(parts) if parts else np.arange(0))
+
+
+def _split(store: Store, found: Sequence[_Found], documents: Documents, name: str) -> Parts:
+    train, unnamed, dev, test = (
+        _joined(store, (one for one in found if one.split == split)) for split in ("train", None, "dev", "test")
+    )
+    train = train or unnamed
     if train and (dev or test):
         return completed(train, dev, test, name)
     return by_content(documents, name)
-
-
-def _content(documents: Iterable[Document]) -> str:
-    """The fingerprint of texts and labels, in their order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for document in documents:
-        for part in (document.text, document.label or ""):
-            raw = part.encode("utf-8")
-            digest.update(len(raw).to_bytes(8, "little"))
-            digest.update(raw)
-    return digest.hexdigest()
 
 
 def _reason_kind(reason: str) -> str:

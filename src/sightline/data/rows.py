@@ -8,26 +8,31 @@ A row may hold the end of one document and the beginning of the next; ``document
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SightlineError
-from ..files import fingerprint, read_json, whole_folder, write_json
+from ..files import read_json, whole_folder, write_json
 from ..progress import bar, say
-from .documents import Document, byte_count
+from .documents import Document
+from .pool import Batch, Piece, Stream, encoded, workers_for
+from .store import Documents, byte_count, decoded
 from .tokenizer import Tokenizer
 
 LAYOUT = 1  # of the folder; raise it when it changes
 HEAD, TOKENS, OFFSETS, BYTES, NAMES = "head.json", "tokens.bin", "offsets.npy", "bytes.npy", "documents.jsonl"
-BATCH = 4 << 20  # bytes of text encoded before they are written
+BATCH = 1 << 20  # bytes of text encoded at a time; longer documents are cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +104,15 @@ class TokenFile:
         return self.ids[index]
 
 
-def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, folder: Path, title: str = "") -> TokenFile:
+def tokenized(
+    documents: Sequence[Document], tokenizer: Tokenizer, folder: Path, title: str = "", workers: int | None = None
+) -> TokenFile:
     """Tokenize documents into a folder, or open the folder if it holds exactly them already.
+
+    Parameters
+    ----------
+    workers : threads or processes that encode (see ``pool``); 0 is this thread alone, None one per core where the text
+        is large enough to repay their start. What is written does not depend on them.
 
     Raises
     ------
@@ -109,45 +121,165 @@ def tokenized(documents: Sequence[Document], tokenizer: Tokenizer, folder: Path,
     folder = Path(folder)
     if not documents:
         raise SightlineError("there is no document to tokenize", "Give a corpus with text")
-    bos, eos = tokenizer.need("bos"), tokenizer.need("eos")
-    content = (part for document in documents for part in (document.id, document.text))
-    mark = fingerprint(LAYOUT, tokenizer.fingerprint, *content)
+    tokenizer.need("bos"), tokenizer.need("eos")
+    lengths = _lengths(documents)
     if folder.exists():
         if any(folder.iterdir()) and not (folder / HEAD).is_file():
             raise SightlineError(f"{folder} holds other files than tokens", "Name a new folder")
         try:
             kept = TokenFile.open(folder)
-            if kept.fingerprint == mark:
+            if kept.fingerprint == _content(documents, lengths, tokenizer, title):
                 return kept
         except SightlineError as error:  # made from the corpus, so it can be made again
             say(f"{error} It is made again now.")
     dtype = np.dtype("<u2" if tokenizer.padded <= 1 << 16 else "<u4")
-    lengths = np.array([byte_count(document.text) for document in documents], np.int64)
-    offsets = np.zeros(len(documents) + 1, np.int64)
-    done = 0
+    total = int(lengths.sum())
+    workers = workers_for(total) if workers is None else workers
+    marked = _Mark(tokenizer)
+    ends = _Ends(len(documents))
     with whole_folder(folder) as aside:
-        with open(aside / TOKENS, "wb") as handle, bar(title or "tokenizing", int(lengths.sum()), "bytes") as shown:
-            for batch in _batches(documents):
-                for ids in tokenizer.encode_many([document.text for document in batch]):
-                    handle.write(np.concatenate([[bos], ids, [eos]]).astype(dtype).tobytes())
-                    offsets[done + 1] = offsets[done] + len(ids) + 2
-                    shown.advance(int(lengths[done]))
-                    done += 1
-        np.save(aside / OFFSETS, offsets, allow_pickle=False)
+        with (
+            open(aside / TOKENS, "wb") as handle,
+            open(aside / NAMES, "w", encoding="utf-8", newline="\n") as names,
+            bar(title or "tokenizing", total, "bytes") as shown,
+        ):
+            sent: deque[Batch] = deque()
+
+            def batches() -> Iterator[Batch]:
+                for batch in _batches(_pieces(documents, lengths, tokenizer, marked, names)):
+                    sent.append(batch)
+                    yield batch
+
+            with contextlib.closing(encoded(batches(), tokenizer, dtype, workers)) as streams:
+                for stream in streams:
+                    batch = sent.popleft()
+                    handle.write(stream.tokens.data)
+                    ends.add(batch, stream)
+                    shown.advance(sum(len(piece.raw) for piece in batch))
+        np.save(aside / OFFSETS, ends.offsets, allow_pickle=False)
         np.save(aside / BYTES, lengths, allow_pickle=False)
-        with open(aside / NAMES, "w", encoding="utf-8", newline="\n") as names:
-            names.writelines(json.dumps(document.id) + "\n" for document in documents)
-        head = {"layout": LAYOUT, "dtype": dtype.str, "tokens": int(offsets[-1]), "documents": len(documents)}
-        write_json(aside / HEAD, head | {"fingerprint": mark, "tokenizer": tokenizer.fingerprint})
+        head = {"layout": LAYOUT, "dtype": dtype.str, "tokens": int(ends.offsets[-1]), "documents": len(documents)}
+        write_json(aside / HEAD, head | {"fingerprint": marked.fingerprint, "tokenizer": tokenizer.fingerprint})
     return TokenFile.open(folder)
 
 
-def _batches(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
+class _Mark:
+    """The fingerprint of a tokenizer and of documents, which are fed to it one after the other."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._digest = hashlib.blake2b(digest_size=8)
+        self._gathered: list[bytes] = []
+        self._size = 0
+        for part in (str(LAYOUT), tokenizer.fingerprint):
+            self.begin(len(part.encode()))
+            self.add(part.encode())
+
+    def document(self, name: bytes, size: int) -> None:
+        """A document begins; its ``size`` bytes are to be added."""
+        self.begin(len(name))
+        self.add(name)
+        self.begin(size)
+
+    def begin(self, size: int) -> None:
+        self._gathered.append(size.to_bytes(8, "little"))
+
+    def add(self, raw: bytes) -> None:
+        self._gathered.append(raw)
+        self._size += len(raw)
+        if self._size >= BATCH:  # a long stretch is hashed without holding up other threads
+            self._digest.update(b"".join(self._gathered))
+            self._gathered, self._size = [], 0
+
+    @property
+    def fingerprint(self) -> str:
+        self._digest.update(b"".join(self._gathered))
+        self._gathered, self._size = [], 0
+        return self._digest.hexdigest()
+
+
+class _Ends:
+    """Where documents end in the stream of tokens, counted piece by piece."""
+
+    def __init__(self, documents: int) -> None:
+        self.offsets = np.zeros(documents + 1, np.int64)
+        self._done = 0  # documents that have ended
+        self._tokens = 0
+
+    def add(self, batch: Batch, stream: Stream) -> None:
+        ends = self._tokens + np.cumsum(stream.counts)
+        ended = ends[[piece.last for piece in batch]]
+        self.offsets[self._done + 1 : self._done + 1 + len(ended)] = ended
+        self._done += len(ended)
+        self._tokens = int(ends[-1])
+
+
+def _lengths(documents: Sequence[Document]) -> NDArray[np.int64]:
+    """UTF-8 bytes of each text."""
+    if isinstance(documents, Documents):
+        return documents.sizes()
+    return np.array([byte_count(document.text) for document in documents], np.int64)
+
+
+def _content(documents: Sequence[Document], lengths: NDArray[np.int64], tokenizer: Tokenizer, title: str) -> str:
+    """The fingerprint of a token file of these documents."""
+    mark = _Mark(tokenizer)
+    with bar(f"{title or 'tokens'}: are they there?", int(lengths.sum()), "bytes") as shown:
+        for at, (name, raw) in enumerate(_texts(documents)):
+            mark.document(name, int(lengths[at]))
+            for block in _blocks(documents, at) if raw is None else (raw,):
+                mark.add(block)
+                shown.advance(len(block))
+    return mark.fingerprint
+
+
+def _texts(documents: Sequence[Document]) -> Iterator[tuple[bytes, bytes | None]]:
+    """Each document's id and text in UTF-8; None for a long text of a store (see ``_blocks``)."""
+    if isinstance(documents, Documents):
+        for name, _, raw in documents.store.records(documents.numbers):
+            yield name, raw
+    else:
+        for document in documents:
+            yield document.id.encode("utf-8"), document.text.encode("utf-8")
+
+
+def _blocks(documents: Sequence[Document], at: int) -> Iterator[bytes]:
+    """A long text in blocks."""
+    assert isinstance(documents, Documents)
+    return documents.blocks(at)
+
+
+def _pieces(
+    documents: Sequence[Document], lengths: NDArray[np.int64], tokenizer: Tokenizer, mark: _Mark, names: IO[str]
+) -> Iterator[Piece]:
+    """Short texts whole, long ones in pieces; on the way their ids are written and they are fingerprinted."""
+    for at, (name, whole) in enumerate(_texts(documents)):
+        names.write(json.dumps(name.decode("utf-8")) + "\n")
+        mark.document(name, int(lengths[at]))
+        if whole is not None and len(whole) <= BATCH:
+            mark.add(whole)
+            yield Piece(whole)
+            continue
+        blocks = _blocks(documents, at) if whole is None else iter([whole])
+        first = True
+        held: str | None = None  # a piece is handed on when it is known whether another follows
+        for piece in tokenizer.divided(decoded(blocks)):
+            if held is not None:
+                raw = held.encode("utf-8")
+                mark.add(raw)
+                yield Piece(raw, first, False)
+                first = False
+            held = piece
+        raw = (held or "").encode("utf-8")
+        mark.add(raw)
+        yield Piece(raw, first)
+
+
+def _batches(pieces: Iterable[Piece]) -> Iterator[Batch]:
+    batch: Batch = []
     size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.raw)
         if size >= BATCH:
             yield batch
             batch, size = [], 0

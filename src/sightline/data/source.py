@@ -8,12 +8,13 @@ over.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -39,6 +40,8 @@ FORMATS: Mapping[str, Format] = {
 READABLE = ".txt .md .jsonl .json .parquet .arrow, plain or with .gz or .zst"
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 18
+TABLES: frozenset[Format] = frozenset(["rows", "parquet", "arrow"])  # the other formats are plain text
+DAMAGED = (EOFError, zlib.error, zstandard.ZstdError, OSError)
 
 
 @dataclass(frozen=True)
@@ -127,25 +130,64 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-def opened(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked."""
+class _Told(io.FileIO):
+    """A file that tells how many bytes were read."""
+
+    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
+        super().__init__(path, "rb")
+        self._told = told
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self._told(count)
+        return count
+
+
+def opened(path: Path, told: Callable[[int], None] | None = None) -> IO[bytes]:
+    """The bytes of a file, unpacked; ``told`` hears how many bytes of the file were read."""
     suffix = path.suffix.lower()
+    handle = io.BufferedReader(io.FileIO(path) if told is None else _Told(path, told), BLOCK)
     if suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        return cast(IO[bytes], _Gunzipped(handle))
     if suffix == ".zst":
-        return io.BufferedReader(_Unpacked(open(path, "rb")), BLOCK)
-    return open(path, "rb")
+        return io.BufferedReader(_Unpacked(handle), BLOCK)
+    return handle
 
 
-def documents_in(path: Path, shown: str, reading: Reading, kind: Format | None = None) -> Iterator[Item]:
-    """The documents of one file, with its bad rows in between; ``shown`` is the file's name in ids and reports."""
+class _Gunzipped(gzip.GzipFile):
+    """A .gz file that closes what it reads from."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        super().__init__(fileobj=handle, mode="rb")
+        self._below = handle
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+def documents_in(
+    path: Path, shown: str, reading: Reading, kind: Format | None = None, told: Callable[[int], None] | None = None
+) -> Iterator[Item]:
+    """The documents of one file, with its bad rows in between; ``shown`` is the file's name in ids and reports.
+
+    ``told`` hears how many bytes of the file were read (nothing of Parquet and Arrow, which are read from their end).
+    """
+    kind = kind or format_of(path)
     try:
-        with opened(path) as handle:
-            yield from documents_from(handle, shown, reading, kind or format_of(path))
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        yield BadRow(shown, None, f"the packed file is damaged or cut short ({error})")
-    except OSError as error:
-        yield BadRow(shown, None, f"it cannot be read ({error.strerror or error})")
+        with opened(path, None if kind in ("parquet", "arrow") else told) as handle:
+            items = documents_from(handle, shown, reading, kind)
+            # Of a text file that turns out to be cut short nothing is taken, so it is read to its end first.
+            yield from items if kind in TABLES else list(items)
+    except DAMAGED as error:
+        yield damage(shown, error)
+
+
+def damage(shown: str, error: Exception) -> BadRow:
+    """What to say of a file that could not be read to its end."""
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return BadRow(shown, None, f"it cannot be read ({error.strerror or error})")
+    return BadRow(shown, None, f"the packed file is damaged or cut short ({error})")
 
 
 def documents_from(handle: IO[bytes], shown: str, reading: Reading, kind: Format) -> Iterator[Item]:
@@ -155,28 +197,112 @@ def documents_from(handle: IO[bytes], shown: str, reading: Reading, kind: Format
     elif kind in ("parquet", "arrow"):
         yield from _tables(handle, shown, reading, kind == "parquet")
     else:
-        yield from _texts(handle.read(), shown, reading)
+        yield from _texts(handle, shown, reading)
 
 
-def _texts(content: bytes, shown: str, reading: Reading) -> Iterator[Item]:
-    if content.startswith(BOM):
-        content = content[len(BOM) :]
-        yield Remark(f"{shown}: the byte-order mark at its start was taken off")
-    if reading.documents == "file":
-        yield _from_bytes(content, shown, None, shown)
+class UnreadableError(Exception):
+    """Why a text that comes in blocks is no document."""
+
+    def __init__(self, bad: BadRow) -> None:
+        super().__init__(str(bad))
+        self.bad = bad
+
+
+def whole_text(handle: IO[bytes], shown: str, remarks: list[Remark]) -> Iterator[bytes]:
+    """The bytes of a file that is one document, in blocks and without a byte-order mark, which is remarked on.
+
+    Raises
+    ------
+    UnreadableError : not UTF-8, or nothing but white space.
+    """
+    check = codecs.getincrementaldecoder("utf-8")()
+    done, lines, opening, empty = 0, 0, b"", True
+    for block in _blocks(handle, shown, remarks):
+        opening = (opening + block[:2])[:2]
+        pending = check.getstate()[0]  # the first bytes of a character that the block before cut
+        try:
+            text = check.decode(block, not block)
+        except UnicodeDecodeError as error:
+            at = done - len(pending) + error.start
+            line = 1 + lines + block.count(b"\n", 0, max(0, error.start - len(pending)))
+            raise UnreadableError(BadRow(shown, line, _not_utf8(opening, error.object[error.start], at))) from error
+        empty = empty and not text.strip()
+        done += len(block)
+        lines += block.count(b"\n")
+        if block:
+            yield block
+    if empty:
+        raise UnreadableError(BadRow(shown, None, "empty"))
+
+
+def _blocks(handle: IO[bytes], shown: str, remarks: list[Remark]) -> Iterator[bytes]:
+    """A stream in blocks, its byte-order mark taken off; the last block is empty."""
+    block = handle.read(BLOCK)
+    if block.startswith(BOM):
+        remarks.append(Remark(f"{shown}: the byte-order mark at its start was taken off"))
+        block = block[len(BOM) :] or handle.read(BLOCK)
+    while block:
+        yield block
+        block = handle.read(BLOCK)
+    yield b""
+
+
+def _texts(handle: IO[bytes], shown: str, reading: Reading) -> Iterator[Item]:
+    remarks: list[Remark] = []
+    if reading.documents != "file":
+        yield from _parts(handle, shown, reading.documents == "lines")
         return
-    separator = rb"\r?\n" if reading.documents == "lines" else rb"(?:[ \t]*\r?\n){2,}"
-    line, start, blanks = 1, 0, 0
-    for begin, end in [*(match.span() for match in re.finditer(separator, content)), (len(content), len(content))]:
-        raw = content[start:begin]
-        if raw.strip():
-            yield _from_bytes(raw, shown, line, f"{shown}:{line}")
-        elif end > begin:
-            blanks += 1
-        line += content.count(b"\n", start, end)
-        start = end
-    if blanks and reading.documents == "lines":
+    found: Document | BadRow
+    try:
+        found = Document(shown, b"".join(whole_text(handle, shown, remarks)).decode("utf-8"))
+    except UnreadableError as error:
+        found = error.bad
+    yield from (*remarks, found)
+
+
+def _parts(handle: IO[bytes], shown: str, by_line: bool) -> Iterator[Item]:
+    """Lines, or what blank lines part, block by block.
+
+    What parts documents consists of white space, so no match can reach over the last other byte of a block: up to
+    there the matches are those of the whole file.
+    """
+    # The whole separators are \r?\n and (?:[ \t]*\r?\n){2,}: looking for the first \n and then back is far faster.
+    separator = re.compile(rb"\n" if by_line else rb"\n(?:[ \t]*\r?\n)+")
+    held, seen = bytearray(), 0
+    line, blanks = 1, 0
+    remarks: list[Remark] = []
+    for block in _blocks(handle, shown, remarks):
+        yield from remarks
+        remarks.clear()
+        held += block
+        spaces = len(block) - len(block.rstrip(b" \t\r\n"))
+        if block and spaces == len(block):
+            continue
+        until, start = len(held) - spaces, 0
+        ends = [match.span() for match in separator.finditer(held, seen, until)]
+        for begin, end in ends if block else [*ends, (len(held), len(held))]:
+            if end > begin:
+                begin = _back(held, begin, start, by_line)
+            raw = bytes(held[start:begin])
+            if raw.strip():
+                yield _from_bytes(raw, shown, line, f"{shown}:{line}")
+            elif end > begin:
+                blanks += 1
+            line += held.count(b"\n", start, end)
+            start = end
+        del held[:start]
+        seen = until - start
+    if blanks and by_line:
         yield Remark(f"{shown}: {blanks:,} blank lines passed over")
+
+
+def _back(held: bytearray, begin: int, least: int, by_line: bool) -> int:
+    """Where the separator begins whose first line feed stands at ``begin``."""
+    if begin > least and held[begin - 1] == 0x0D:
+        begin -= 1
+    while not by_line and begin > least and held[begin - 1] in b" \t":
+        begin -= 1
+    return begin
 
 
 def _from_bytes(raw: bytes, shown: str, line: int | None, name: str) -> Document | BadRow:
@@ -184,13 +310,13 @@ def _from_bytes(raw: bytes, shown: str, line: int | None, name: str) -> Document
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         at = (line or 1) + raw.count(b"\n", 0, error.start)
-        return BadRow(shown, at, _not_utf8(raw, error))
+        return BadRow(shown, at, _not_utf8(raw, raw[error.start], error.start))
     return Document(name, text) if text.strip() else BadRow(shown, line, "empty")
 
 
-def _not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
-    guess = "; it looks like UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-    return f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}{guess}"
+def _not_utf8(opening: bytes, byte: int, at: int) -> str:
+    guess = "; it looks like UTF-16" if opening[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    return f"not UTF-8: byte 0x{byte:02x} at offset {at:,}{guess}"
 
 
 def _json_rows(handle: IO[bytes], shown: str, reading: Reading) -> Iterator[Item]:
@@ -209,7 +335,7 @@ def _from_json(raw: bytes, shown: str, line: int, reading: Reading) -> Document 
     try:
         value = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return BadRow(shown, line, _not_utf8(raw, error))
+        return BadRow(shown, line, _not_utf8(raw, raw[error.start], error.start))
     except json.JSONDecodeError as error:
         return BadRow(shown, line, f"not JSON: {error.msg} at column {error.colno}")
     except RecursionError:
@@ -224,7 +350,7 @@ def _json_list(raw: bytes, shown: str, reading: Reading) -> Iterator[Item]:
     try:
         values = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        yield BadRow(shown, raw.count(b"\n", 0, error.start) + 1, _not_utf8(raw, error))
+        yield BadRow(shown, raw.count(b"\n", 0, error.start) + 1, _not_utf8(raw, raw[error.start], error.start))
         return
     except json.JSONDecodeError as error:
         yield BadRow(shown, error.lineno, f"not JSON: {error.msg} at column {error.colno}")
@@ -251,7 +377,7 @@ def fields_read(fields: Mapping[str, Any], shown: str, line: int, reading: Readi
     if not text.strip():
         return BadRow(shown, line, "empty")
     try:
-        text.encode("utf-8")
+        _ = text.isascii() or text.encode("utf-8")
     except UnicodeEncodeError as error:  # JSON can spell half a character: "\ud83d"
         return BadRow(shown, line, f"not UTF-8: half a character at position {error.start:,}")
     name = fields.get(reading.name) if reading.name else None

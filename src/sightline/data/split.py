@@ -6,15 +6,16 @@ text -> blake2b -> 0 ... 0.90 ... 0.95 ... 1        equal texts fall on the same
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import SightlineError
-from .source import Document
+from .store import Documents
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -34,9 +35,9 @@ FEW = 10  # documents: fewer are not drawn from
 class Parts:
     """The three sides of a corpus and one sentence on how they came about."""
 
-    train: tuple[Document, ...]
-    dev: tuple[Document, ...]
-    test: tuple[Document, ...]
+    train: Documents
+    dev: Documents
+    test: Documents
     how: str
 
 
@@ -49,15 +50,10 @@ def split_named(path: PurePath) -> Split | None:
     return None
 
 
-def place(text: str) -> float:
-    """Where a text falls between 0 and 1, by its content alone."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big") / 2**64
-
-
-def by_content(documents: Sequence[Document], name: str) -> Parts:
+def by_content(documents: Documents, name: str) -> Parts:
     """90 / 5 / 5 by content hash; where that leaves a side empty, by its rank; a few documents are cut by a tail."""
-    places = [place(document.text) for document in documents]
-    ranked = sorted(set(places))
+    places = documents.places()
+    ranked = np.unique(places)
     train, dev, test = _sides(documents, places, 1 - 2 * SHARE, 1 - SHARE)
     if train and dev and test:
         return Parts(train, dev, test, "by content hash of each document: 90% train, 5% dev, 5% test")
@@ -69,66 +65,65 @@ def by_content(documents: Sequence[Document], name: str) -> Parts:
     how = f"{len(documents)} documents are too few to draw from: dev and test are the tail of the largest"
     if len(documents) == 1:
         how = "one document, cut by its tail: the last 10% are dev, then test (5% each)"
-    return Parts(kept, (dev_tail,), (test_tail,), how)
+    return Parts(kept, dev_tail, test_tail, how)
 
 
 def _sides(
-    documents: Sequence[Document], places: Sequence[float], dev_from: float, test_from: float
-) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...]]:
+    documents: Documents, places: NDArray[np.float64], dev_from: float, test_from: float
+) -> tuple[Documents, Documents, Documents]:
     """Train, dev and test, cut at two places."""
-    sides: tuple[list[Document], list[Document], list[Document]] = ([], [], [])
-    for document, at in zip(documents, places, strict=True):
-        sides[0 if at < dev_from else 1 if at < test_from else 2].append(document)
-    return tuple(sides[0]), tuple(sides[1]), tuple(sides[2])
+    train, before_test = places < dev_from, places < test_from
+    return documents.take(train), documents.take(~train & before_test), documents.take(~train & ~before_test)
 
 
-def completed(train: Sequence[Document], dev: Sequence[Document], test: Sequence[Document], name: str) -> Parts:
+def completed(train: Documents, dev: Documents, test: Documents, name: str) -> Parts:
     """A split by names, whose missing dev or test is taken from train: 5% by content hash, else a tail."""
     how = "by the names of files and folders"
-    sides: dict[str, tuple[Document, ...]] = {"dev": tuple(dev), "test": tuple(test)}
-    kept = tuple(train)
+    sides = {"dev": dev, "test": test}
+    kept = train
     for side, low in (("dev", 0.0), ("test", SHARE)):
         if sides[side]:
             continue
-        taken = tuple(document for document in kept if low <= place(document.text) < low + SHARE)
+        places = kept.places()
+        drawn = (low <= places) & (places < low + SHARE)
+        taken = kept.take(drawn)
         if taken and len(taken) < len(kept):
-            ids = {id(document) for document in taken}
-            kept = tuple(document for document in kept if id(document) not in ids)
+            kept = kept.take(~drawn)
             how += f"; no {side} was there: 5% of train by content hash"
         else:
-            kept, taken = _tails(kept, 1, name, side)
+            kept, (taken,) = _tails(kept, 1, name, side)
             how += f"; no {side} was there: the tail of train's largest document"
         sides[side] = taken
     return Parts(kept, sides["dev"], sides["test"], how)
 
 
-def _tails(
-    documents: Sequence[Document], count: int, name: str, side: str = "dev"
-) -> tuple[tuple[Document, ...], tuple[Document, ...]]:
+def _tails(documents: Documents, count: int, name: str, side: str = "dev") -> tuple[Documents, tuple[Documents, ...]]:
     """Cut ``count`` tails off the largest document, each 5% of the corpus, at most a quarter of the document."""
-    index = max(range(len(documents)), key=lambda at: len(documents[at].text))
-    largest, total = documents[index], sum(len(document.text) for document in documents)
-    length = len(largest.text)
+    lengths = [documents.characters(at) for at in range(len(documents))]
+    length, total = max(lengths), sum(lengths)
+    at = lengths.index(length)
     if length < 20:
         raise SightlineError(f"{name} holds {total} characters: too few for train, dev and test", "Give more text")
     each = min(max(1, round(SHARE * total)), length // 4)
-    first = _boundary(largest.text, length - count * each, each)
-    cuts = [first] if count == 1 else [first, _boundary(largest.text, length - each, each)]
-    names = (side,) if count == 1 else ("dev", "test")
-    ends = [*cuts[1:], length]
-    tails = tuple(
-        Document(f"{largest.id}#{word}", largest.text[start:end], largest.label)
-        for word, start, end in zip(names, cuts, ends, strict=True)
+    first = _boundary(documents, at, length - count * each, each)
+    cuts = [first] if count == 1 else [first, _boundary(documents, at, length - each, each)]
+    names = ("train", side) if count == 1 else ("train", "dev", "test")
+    places = [0, *(documents.offset(at, cut) for cut in cuts), int(documents.sizes()[at])]
+    store, whole, label = documents.store, int(documents.numbers[at]), documents.name(at)
+    head, *tails = (
+        store.view(whole, f"{label}#{word}", start, end)
+        for word, start, end in zip(names, places[:-1], places[1:], strict=True)
     )
-    head = Document(f"{largest.id}#train", largest.text[: cuts[0]], largest.label)
-    return (*documents[:index], head, *documents[index + 1 :]), tails
+    numbers = documents.numbers.copy()
+    numbers[at] = head
+    return Documents(store, numbers), tuple(Documents(store, np.array([tail])) for tail in tails)
 
 
-def _boundary(text: str, at: int, room: int) -> int:
+def _boundary(documents: Documents, document: int, at: int, room: int) -> int:
     """The end of a paragraph, else of a line, at most a quarter of ``room`` behind ``at``; else ``at`` itself."""
-    window = text[at : at + room // 4]
+    window = documents.stretch(document, at, room // 4)
     for end in ("\n\n", "\r\n\r\n", "\n"):
         found = window.find(end)
         if found >= 0:
             return at + found + len(end)
-    return at + 1 if room > 1 and text[at - 1 : at + 1] == "\r\n" else at
+    return at + 1 if room > 1 and documents.stretch(document, at - 1, 2) == "\r\n" else at

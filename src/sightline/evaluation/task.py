@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import Corpus, Document
+from ..data import Corpus, Document, labels_of
 
 CLASSES = 10  # the K largest
 LEAST = 15  # texts a class needs
@@ -52,14 +53,16 @@ def task_for(corpus: Corpus, label: str | None = None, seed: int = 0) -> Task | 
     """
     if label is not None:
         return _by_label(corpus, label, seed)
-    whole = (*corpus.train, *corpus.dev, *corpus.test)
-    labels = {document.label for document in whole if document.label is not None}
-    by_label = 2 <= len(labels) < len(whole)
+    parts = (corpus.train, corpus.dev, corpus.test)
+    count = sum(map(len, parts))
+    labels = {one for part in parts for one in labels_of(part) if one is not None}
+    by_label = 2 <= len(labels) < count
     kind = "labels" if by_label else "documents"
-    sides = (
+    # Read only when it comes to them: all sides may be more than memory holds.
+    sides: tuple[tuple[str, Iterable[Document], int], ...] = (
         ("the test side, which no family was trained on", corpus.test, 4),
-        ("the dev and test sides, which no family was trained on", (*corpus.dev, *corpus.test), 4),
-        ("all sides: every family was trained on most of these paragraphs", whole, 2),
+        ("the dev and test sides, which no family was trained on", itertools.chain(corpus.dev, corpus.test), 4),
+        ("all sides: every family was trained on most of these paragraphs", itertools.chain(*parts), 2),
     )
     for where, documents, least in sides:
         found = _paragraphs_of(documents, by_label)
@@ -70,13 +73,13 @@ def task_for(corpus: Corpus, label: str | None = None, seed: int = 0) -> Task | 
             chosen = dict(large[:CLASSES])
             what = f"which of the {len(chosen)} largest {kind} a paragraph is from"
             return _split(chosen, what, f"paragraphs of {where}", seed)
-    one = "one document" if len(whole) == 1 else f"no two {kind} with {LEAST} paragraphs"
+    one = "one document" if count == 1 else f"no two {kind} with {LEAST} paragraphs"
     return NoTask(f"the corpus has {one} to ask about, and no label was named (--label FIELD)")
 
 
 def _by_label(corpus: Corpus, label: str, seed: int) -> Task | NoTask:
     """Whole documents by their label, on the corpus's own sides."""
-    counts = Counter(document.label for document in corpus.train if document.label is not None)
+    counts = Counter(one for one in labels_of(corpus.train) if one is not None)
     classes = tuple(sorted(name for name, _ in counts.most_common(50)))
     if len(classes) < 2:
         return NoTask(f"the field {label!r} has {len(classes)} value(s) on the training side, and a question needs two")
@@ -85,8 +88,9 @@ def _by_label(corpus: Corpus, label: str, seed: int) -> Task | NoTask:
     most = {"train": 2 * MOST_TEXTS, "dev": MOST_TEXTS // 2, "test": MOST_TEXTS}
 
     def side(documents: Sequence[Document], limit: int) -> tuple[tuple[str, int], ...]:
-        known = [(document.text, number[document.label]) for document in documents if document.label in number]
-        return tuple(known[at] for at in generator.permutation(len(known))[:limit])
+        known = [(at, number[one]) for at, one in enumerate(labels_of(documents)) if one in number]
+        drawn = (known[at] for at in generator.permutation(len(known))[:limit])
+        return tuple((documents[at].text, label) for at, label in drawn)
 
     train, dev, test = (side(getattr(corpus, name), limit) for name, limit in most.items())
     if not dev or not test:
