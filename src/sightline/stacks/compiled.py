@@ -24,7 +24,7 @@ LOST = "Texts are written by torch alone, several times slower on a processor"
 SECONDS = 300  # after which a compiler is given up
 
 
-class _Missing(Exception):
+class _MissingError(Exception):
     """Why there is no machine code."""
 
 
@@ -47,7 +47,7 @@ def _compiler() -> str:
     """The compiler's path: ``$CXX`` or ``c++``."""
     found = shutil.which(os.environ.get("CXX") or "c++")
     if found is None:
-        raise _Missing("there is no C++ compiler (c++)")
+        raise _MissingError("there is no C++ compiler (c++)")
     return found
 
 
@@ -55,10 +55,10 @@ def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _Missing(f"{command[0]} did not run ({error})") from error
+        raise _MissingError(f"{command[0]} did not run ({error})") from error
     if done.returncode:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-        raise _Missing(f"{command[0]} failed: {first.strip()}")
+        raise _MissingError(f"{command[0]} failed: {first.strip()}")
     return done.stdout
 
 
@@ -66,7 +66,7 @@ def build(flags: tuple[str, ...] = FLAGS) -> Path:
     """The shared library for these flags, from the cache folder or compiled now: written aside, then renamed."""
     processor = _processor()
     if "avx2" not in processor or "fma" not in processor:
-        raise _Missing("the processor has no AVX2, or does not say so")
+        raise _MissingError("the processor has no AVX2, or does not say so")
     compiler = _compiler()
     mark = fingerprint(SOURCE.read_bytes(), *flags, _run([compiler, "--version"]), processor)
     library = cache_folder() / f"native-{mark}.so"
@@ -77,7 +77,7 @@ def build(flags: tuple[str, ...] = FLAGS) -> Path:
         descriptor, aside = tempfile.mkstemp(prefix=f".{library.name}.", dir=library.parent)
         os.close(descriptor)
     except OSError as error:
-        raise _Missing(f"the cache folder cannot be written ({error})") from error
+        raise _MissingError(f"the cache folder cannot be written ({error})") from error
     try:
         _run([compiler, *flags, "-o", aside, str(SOURCE)])
         os.replace(aside, library)  # whole or absent: of two processes the later one wins, with the same code
@@ -93,7 +93,7 @@ def load(flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
         # OpenMP's functions are found in the library that torch has loaded: one set of threads serves both.
         library = ctypes.CDLL(str(build(flags)))
     except OSError as error:
-        raise _Missing(f"the compiled library does not load ({error})") from error
+        raise _MissingError(f"the compiled library does not load ({error})") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.sightline_step.argtypes, library.sightline_step.restype = [pointer, pointer], None
     library.sightline_room.argtypes, library.sightline_room.restype = [pointer, pointer], number
@@ -111,6 +111,6 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return load()
-    except _Missing as reason:
+    except _MissingError as reason:
         say(f"{LOST}: {reason}")
         return None

@@ -255,7 +255,7 @@ class Kept:
         used = -(-count // LANES)
         for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
             padded = torch.nn.functional.pad(keys, (0, 0, 0, used * LANES - count))
-            self._keys[layer, :, :, :used] = padded.unflatten(2, (used, LANES)).transpose(3, 4)
+            self._keys[layer, :, :, :used] = padded.view(*padded.shape[:2], used, LANES, self._head).transpose(3, 4)
             self._values[layer, :, :, :count, : self._head] = values
         self._step = _Step()
         self._address = ctypes.addressof(self._step)
@@ -309,7 +309,7 @@ class Kept:
         cache.values = [values[at][:, :, :count, : self._head] for values in self._values]
 
     def answer(self, view: View, tokens: NDArray[Any]) -> Tensor | None:
-        """Logits [lines, most_asks, vocabulary], after which the view's slots are kept; None where torch must answer."""
+        """Logits [lines, most_asks, vocabulary]; the view's slots are kept. None, and nothing kept: torch must answer."""
         slots, shape = view.slots, self._weights.shape
         lines, new = slots.place.shape
         held, total = self.count, self.count + new
