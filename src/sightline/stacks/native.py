@@ -309,7 +309,7 @@ class Kept:
         cache.values = [values[at][:, :, :count, : self._head] for values in self._values]
 
     def answer(self, view: View, tokens: NDArray[Any]) -> Tensor | None:
-        """Logits [lines, most_asks, vocabulary]; the view's slots are kept. None, and nothing kept: torch must answer."""
+        """Logits [lines, most_asks, vocabulary], and the slots are kept; None, and nothing is: torch must answer."""
         slots, shape = view.slots, self._weights.shape
         lines, new = slots.place.shape
         held, total = self.count, self.count + new
