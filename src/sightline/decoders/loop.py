@@ -135,16 +135,18 @@ def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, mi
     """The answers place by place, with what may not be written barred."""
     index, real = view.asked_slots
     line, column = np.nonzero(real)
-    missing = np.setdiff1d(np.arange(draft.canvas.lines), line)
+    missing = np.flatnonzero(np.bincount(line, minlength=draft.canvas.lines) == 0)
     if len(missing):
         raise SightlineError(
             f"nothing is asked about line {int(draft.owners[missing[0]])}, which has open places",
             "Give each text at least the mark it starts from",
         )
     place = np.take_along_axis(view.asks, index, axis=1)[line, column]
-    flat = said[torch.from_numpy(line).to(said.device), torch.from_numpy(column).to(said.device)]
-    allowed = flat.clone()
-    allowed[:, torch.from_numpy(barred).to(said.device)] = -torch.inf
+    if len(line) == real.size:  # every answer is wanted, in this order already
+        flat = said.flatten(0, 1)
+    else:
+        flat = said[torch.from_numpy(line).to(said.device), torch.from_numpy(column).to(said.device)]
+    allowed = flat.index_fill(1, torch.from_numpy(barred).to(said.device), -torch.inf)
     written = (draft.writable & ~draft.canvas.open).sum(1)
     early = np.flatnonzero(written[line] < min_length)
     if len(early) and len(stops):
@@ -158,6 +160,10 @@ def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, mi
 def _leave(draft: Draft, finished: list[list[Draft]], questions: _Questions[K], parents: Ints | None) -> Draft:
     """Finished lines put aside; the others go on together."""
     done = draft.canvas.done
+    if not done.any():
+        if parents is not None:
+            questions.take(parents)
+        return draft
     for line in np.flatnonzero(done):
         finished[int(draft.owners[line])].append(draft.take(slice(line, line + 1)))
     stay = np.flatnonzero(~done)

@@ -15,6 +15,7 @@ from ..sight import Depth, View, forbid_leaks, visible_pairs
 from ..stacks.cache import Cache
 from ..stacks.head import Head
 from ..stacks.look import Kernel, Look
+from ..stacks.native import answered
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
 from .base import Objective
@@ -119,6 +120,10 @@ class Model(nn.Module):
 
     def logits(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
+        if cache is not None:
+            quick = answered(self.stack, self.head, view, tokens, cache)
+            if quick is not None:
+                return quick
         head = cast(Head, self.head)  # or a table's, which answers the same calls
         return head.logits(self._asked(view, self.states(view, tokens, cache)))
 
