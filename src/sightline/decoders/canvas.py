@@ -71,6 +71,8 @@ class Canvas:
         tokens, opened, inside = self.tokens.copy(), self.open.copy(), self.inside.copy()
         tokens[line, place] = token
         opened[line, place] = False
+        if not len(stops):
+            return replace(self, tokens=tokens, open=opened)
         ended = np.unique(np.asarray(line)[np.isin(token, np.asarray(stops, dtype=np.int64))])
         inside[ended] &= ~opened[ended]
         opened[ended] = False

@@ -146,10 +146,12 @@ def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, mi
         flat = said.flatten(0, 1)
     else:
         flat = said[torch.from_numpy(line).to(said.device), torch.from_numpy(column).to(said.device)]
-    allowed = flat.index_fill(1, torch.from_numpy(barred).to(said.device), -torch.inf)
-    written = (draft.writable & ~draft.canvas.open).sum(1)
-    early = np.flatnonzero(written[line] < min_length)
-    if len(early) and len(stops):
+    allowed = flat
+    if len(barred):
+        allowed = flat.index_fill(1, torch.from_numpy(barred).to(said.device), -torch.inf)
+    early = np.flatnonzero((draft.writable & ~draft.canvas.open).sum(1)[line] < min_length) if len(stops) else stops
+    if len(early):
+        allowed = allowed.clone() if allowed is flat else allowed
         rows, columns = np.ix_(early, stops)
         allowed[torch.from_numpy(rows).to(said.device), torch.from_numpy(columns).to(said.device)] = -torch.inf
     if bool((allowed.amax(1) == -torch.inf).any()):

@@ -15,6 +15,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 Field = Literal["place", "order", "document", "segment", "stream"]
@@ -197,7 +198,7 @@ class Compare(Rule):
     def __call__(self, asker: Any, seen: Any) -> Any:
         return _OPERATORS[self.sign](self.left.of(asker, seen), self.right.of(asker, seen))
 
-    @property
+    @cached_property
     def text(self) -> str:
         return f"{self.left.text} {self.sign} {self.right.text}"
 
@@ -212,7 +213,7 @@ class Named(Rule):
     def __call__(self, asker: Any, seen: Any) -> Any:
         return self.rule(asker, seen)
 
-    @property
+    @cached_property
     def text(self) -> str:
         return self.name
 
@@ -238,7 +239,7 @@ class All(Rule):
             truth = truth & part(asker, seen)
         return truth
 
-    @property
+    @cached_property
     def text(self) -> str:
         return " & ".join(f"({part.text})" if isinstance(part, AnyOf | Compare) else part.text for part in self.parts)
 
@@ -270,7 +271,7 @@ class AnyOf(Rule):
             truth = truth | part(asker, seen)
         return truth
 
-    @property
+    @cached_property
     def text(self) -> str:
         return " | ".join(f"({part.text})" if isinstance(part, All | Compare) else part.text for part in self.parts)
 
@@ -284,7 +285,7 @@ class Not(Rule):
     def __call__(self, asker: Any, seen: Any) -> Any:
         return ~self.part(asker, seen)
 
-    @property
+    @cached_property
     def text(self) -> str:
         return f"~({self.part.text})"
 

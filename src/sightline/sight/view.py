@@ -13,6 +13,7 @@ out. NumPy only; the arrays have one line per question and one column per slot.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ NO_DOCUMENT = -1  # in `document`: padding, which only padding sees
 def fixed(token: ArrayLike) -> Any:
     """The code, in ``shows`` or ``asks``, of a token id that does not come from the row (mask, sentinel, end)."""
     return -2 - np.asarray(token)
+
+
+@lru_cache(maxsize=256)
+def _within_document(sight: Rule) -> Rule:
+    return sight & same_document  # joined once: a text that is written asks for it at every token
 
 
 def resolved(codes: Ints, tokens: NDArray[Any], nothing: int) -> Ints:
@@ -185,7 +191,7 @@ class View:
     @property
     def whole_sight(self) -> Rule:
         """The family's sight within each document: packed documents never see each other."""
-        return self.sight & same_document
+        return _within_document(self.sight)
 
     @property
     def asked_slots(self) -> tuple[Ints, Bools]:
