@@ -38,9 +38,11 @@ def faults(word: str, **environment: str) -> tuple[str, int]:
     return said, int(count)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc alone has these settings")
 def test_freed_memory_is_kept_when_asked_for_and_only_then() -> None:
     said, kept = faults("keep")
+    if platform.libc_ver()[0] != "glibc":  # the allocator of glibc alone has these settings
+        assert said == "False"
+        return
     assert said == "True"
     assert faults("leave")[1] > 10 * max(kept, 50)
     said, switched_off = faults("keep", SIGHTLINE_MALLOC="0")

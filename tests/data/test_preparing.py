@@ -235,24 +235,32 @@ def same(one: Stream, other: Stream) -> bool:
     return bool((one.tokens == other.tokens).all()) and one.counts.tolist() == other.counts.tolist()
 
 
-@pytest.mark.parametrize("how", ["killed", "cannot start", "says nonsense"])
-def test_a_worker_that_fails_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tokenizer: Tokenizer, how: str
-) -> None:
-    monkeypatch.setattr(pool, "THREADED", 0)
-    dtype, started = np.dtype("<u2"), list[subprocess.Popen[bytes]]()
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The workers that are started from now on."""
+    started: list[subprocess.Popen[bytes]] = []
     first = pool._started
 
-    def watched() -> subprocess.Popen[bytes] | None:
+    def start() -> subprocess.Popen[bytes] | None:
         worker = first()
         assert worker is not None
         started.append(worker)
         return worker
 
+    monkeypatch.setattr(pool, "_started", start)
+    return started
+
+
+@pytest.mark.parametrize("how", ["killed", "cannot start", "says nonsense"])
+def test_a_worker_that_fails_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tokenizer: Tokenizer, how: str
+) -> None:
+    monkeypatch.setattr(pool, "THREADED", 0)
+    dtype = np.dtype("<u2")
+    started: list[subprocess.Popen[bytes]] = []
     if how == "cannot start":
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
     else:
-        monkeypatch.setattr(pool, "_started", watched)
+        started = watched(monkeypatch)
     if how == "says nonsense":
         monkeypatch.setattr(pool, "START", "print('what?')")
     whole = [pool.streamed(batch, tokenizer, dtype) for batch in batches(30)]
@@ -269,20 +277,11 @@ def test_a_worker_that_fails_loses_nothing(
 def test_stopping_half_way_leaves_no_process_and_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    first = pool._started
-
-    def watched() -> subprocess.Popen[bytes] | None:
-        worker = first()
-        assert worker is not None
-        started.append(worker)
-        return worker
-
     def stopped(self: object, batch: object, stream: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pool, "THREADED", 0)
-    monkeypatch.setattr(pool, "_started", watched)
+    started = watched(monkeypatch)
     monkeypatch.setattr(rows._Ends, "add", stopped)
     monkeypatch.setattr(rows, "BATCH", 2000)
     begun = time.perf_counter()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers
 
-from sightline.data import Tokenizer, default_size, read, tokenizer_for, train_tokenizer
+from sightline.data import Tokenizer, default_size, read, tokenizer_for, train_tokenizer, trainer
 from sightline.data import tokenizer as module
 from sightline.errors import SightlineError
 
@@ -223,13 +223,13 @@ def test_sizes() -> None:
 def test_a_sample_is_bounded_and_drawn_across_documents() -> None:
     texts = [chr(97 + n) * 40_000 for n in range(26)]
     total = 26 * 40_000
-    sample = list(module._sample(texts, total, total // 4, 0))
+    sample = list(trainer._sample(texts, total, total // 4, 0))
     assert sum(map(len, sample)) <= total // 4
     assert sum(map(len, sample)) > total // 8
     assert len({part[0] for part in sample}) > 8
-    assert sample == list(module._sample(texts, total, total // 4, 0))
-    assert sample != list(module._sample(texts, total, total // 4, 1))
-    assert list(module._sample(texts, total, total, 0)) == texts
+    assert sample == list(trainer._sample(texts, total, total // 4, 0))
+    assert sample != list(trainer._sample(texts, total, total // 4, 1))
+    assert list(trainer._sample(texts, total, total, 0)) == texts
 
 
 def test_by_setting(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from .draws import Draws, RowDraws
 from .order import Order
 from .rows import Packed, Rows, TokenFile, tokenized
 from .store import Documents, labels_of
-from .tokenizer import Tokenizer, default_size, tokenizer_for, train_tokenizer
+from .tokenizer import Tokenizer
+from .trainer import default_size, tokenizer_for, train_tokenizer
 
 __all__ = [
     "BadRow",

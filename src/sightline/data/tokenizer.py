@@ -13,29 +13,35 @@ text of a user stays text: ``"</s>"`` in a document never becomes the end.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from string import punctuation
 from typing import Any, Literal, cast, get_args
-from unicodedata import category
 
 import numpy as np
 import tiktoken
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import bar
-from .documents import Corpus
+from .pieces import (
+    ALONE,
+    INSIDE,
+    LETTER,
+    SPACE,
+    byte_letters,
+    classes_of,
+    continued,
+    has_part,
+    pieces_of,
+)
 from .sentences import sentence_ends
-from .store import Texts, byte_count
+from .store import byte_count
 from .vocabulary import Vocabulary
 
 Kind = Literal["bpe", "byte", "char", "wordpiece"]
@@ -65,30 +71,10 @@ NAMES: dict[Role, tuple[str, ...]] = {
 # GPT-2's pieces, with numbers cut into groups of at most three digits. A piece never goes from other text into white
 # space, so a text may be cut there and encodes to the same ids.
 PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# The same for training alone: there Han and kana, which have no spaces, come two by two. Whole clauses as pieces are
-# nearly all different; on 22 MB of Chinese they made training 7 times slower and 4 times larger for 2% fewer tokens.
-TAUGHT = PIECES.replace(
-    r" ?\p{L}+", r" ?[\p{Han}\p{Hiragana}\p{Katakana}]{1,2}| ?[^\P{L}\p{Han}\p{Hiragana}\p{Katakana}]+"
-)
 SEAM = re.compile(r"\S(?=\s)")
 SAMPLE = (
     "  The 12345 cats' tails — isn't it?\r\n\tÜber naïve e\u0301; \U0001f600\U0001f469\u200d\U0001f680 的确，中文文本。"
     "日本語 한국어 \x00\x7f\u00a0\u2028<s></s><0x41>##a ▁b\n\n  "
-)
-# Classes of characters, for the question where words begin.
-INSIDE, SPACE, LETTER, DIGIT, MARK, ALONE = range(6)
-# Code points that are words by themselves: Han with radicals and iteration marks, kana, emoji.
-WORDLIKE = (
-    (0x2E80, 0x2FDF),
-    (0x3005, 0x3007),
-    (0x3021, 0x3029),
-    (0x3040, 0x30FF),
-    (0x31F0, 0x31FF),
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x1F000, 0x1FAFF),
-    (0x20000, 0x3FFFF),
 )
 CHUNK = 1 << 18  # characters encoded at a time
 LONG = 1 << 19  # characters without a seam: far from the million white spaces that overflow tiktoken's stack
@@ -137,11 +123,11 @@ class Tokenizer:
         self.special_ids[sorted(id for id in vocabulary.values() if id not in special)] = False
         never = [*([] if self.pad is None else [self.pad]), *range(self.size, self.padded)]
         self.unpredictable: NDArray[np.int64] = np.array(never, np.int64)
-        self.pieces: tuple[bytes, ...] = _pieces(layout, vocabulary, special, self.size)
+        self.pieces: tuple[bytes, ...] = pieces_of(layout, vocabulary, special, self.size)
         self._lengths = np.zeros(self.padded, np.int64)
         self._lengths[: self.size] = [len(piece) for piece in self.pieces]
-        self._first, self._last = _classes(self.pieces, self.padded)
-        self._first[_continued(layout, vocabulary)] = INSIDE
+        self._first, self._last = classes_of(self.pieces, self.padded)
+        self._first[continued(layout, vocabulary)] = INSIDE
         self._first[self.special_ids] = self._last[self.special_ids] = SPACE  # a special is a word of its own
         if self.kind == "wordpiece":
             self.starts_word: NDArray[np.bool_] = self._first != INSIDE
@@ -353,64 +339,6 @@ class Tokenizer:
         return cls(engine, _named_roles(file.parent))
 
 
-def default_size(corpus_bytes: int) -> int:
-    """Ids of a trained vocabulary, specials included, by the size of the corpus: larger texts can fill more pieces."""
-    for limit, size in ((5e6, 2048), (20e6, 4096), (100e6, 8192), (1e9, 16384)):
-        if corpus_bytes < limit:
-            return size
-    return 32768
-
-
-def train_tokenizer(
-    texts: Iterable[str], kind: Kind = "bpe", size: int | None = None, sample_bytes: int = 16_000_000, seed: int = 0
-) -> Tokenizer:
-    """Train a tokenizer on texts.
-
-    Parameters
-    ----------
-    texts : the training documents, never dev or test.
-    size : ids with specials; by ``default_size`` if None. ``byte`` and ``char`` have the size that they have.
-    sample_bytes, seed : at most so many bytes are looked at, drawn in blocks across all documents.
-
-    Raises
-    ------
-    SightlineError : a size that cannot hold the specials and the alphabet, or no text.
-    """
-    texts = texts if isinstance(texts, Sequence) else list(texts)
-    total = sum(byte_count(text) for text in texts)
-    if total == 0:
-        raise SightlineError("there is no text to train a tokenizer on", "Give a corpus with text")
-    if kind == "byte":
-        return Tokenizer(_byte_engine())
-    if kind == "char":
-        return Tokenizer(_char_engine(texts))
-    sample = list(_sample(texts, total, sample_bytes, seed))
-    wanted = size if size is not None else default_size(total)
-    least = len(RESERVED) + (256 if kind == "bpe" else 64)
-    if wanted < least:
-        raise SightlineError(
-            f"a {kind} vocabulary of {wanted:,} ids is too small: at least {least}, {len(RESERVED)} of them reserved",
-            f"Ask for more, such as {kind}:{default_size(total)}, or take byte or char",
-        )
-    return Tokenizer(_bpe_engine(sample, wanted) if kind == "bpe" else _wordpiece_engine(sample, wanted))
-
-
-def tokenizer_for(corpus: Corpus, spec: str | None = None, seed: int = 0) -> Tokenizer:
-    """The tokenizer that a setting asks for, trained on ``corpus.train`` where it is to be trained.
-
-    ``spec`` is None (``bpe``), ``bpe``, ``byte``, ``char`` or ``wordpiece``, the first and last maybe with a size
-    (``bpe:4096``), or a path to a ``tokenizer.json`` or to a folder with one.
-    """
-    kind, _, size = (spec or "bpe").partition(":")
-    if kind not in get_args(Kind):
-        return Tokenizer.load(cast(str, spec))
-    if size and (not re.fullmatch(r"[0-9]+", size) or kind in ("byte", "char")):
-        raise SightlineError(
-            f"the tokenizer {spec} is not known", "Choose bpe, bpe:4096, byte, char, wordpiece:8000 or a path"
-        )
-    return train_tokenizer(Texts(corpus.train), cast(Kind, kind), int(size) if size else None, seed=seed)
-
-
 def _kind(layout: dict[str, Any]) -> str:
     """What a tokenizer is, from its parts."""
     model = layout["model"]
@@ -419,7 +347,7 @@ def _kind(layout: dict[str, Any]) -> str:
         return "wordpiece"
     if name != "BPE":
         return name.lower()
-    byte_level = _has(layout["decoder"], "ByteLevel")
+    byte_level = has_part(layout["decoder"], "ByteLevel")
     plain = (
         not model["merges"] and layout["normalizer"] is None and all(one["special"] for one in layout["added_tokens"])
     )
@@ -428,14 +356,6 @@ def _kind(layout: dict[str, Any]) -> str:
     if plain and model["byte_fallback"] and layout["pre_tokenizer"] is None and "<0xFF>" in model["vocab"]:
         return "char"
     return "bpe" if byte_level and layout["normalizer"] is None else "bpe (spaced)"
-
-
-def _has(part: Any, name: str) -> bool:
-    """Whether a part of a tokenizer is of a type, or a sequence with such a part."""
-    if not isinstance(part, dict):
-        return False
-    inner = [*part.get("decoders", []), *part.get("pretokenizers", []), *part.get("normalizers", [])]
-    return part.get("type") == name or any(_has(one, name) for one in inner)
 
 
 def _special_id(vocabulary: dict[str, int], role: Role, named: str | None) -> int | None:
@@ -461,97 +381,10 @@ def _named_roles(folder: Path) -> dict[Role, str]:
     return roles
 
 
-@functools.cache
-def _byte_letters() -> dict[str, int]:
-    """The letter that GPT-2's byte-level alphabet writes for each byte, read backwards (Radford et al., 2019)."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + at): byte for at, byte in enumerate(hidden)}
-
-
-def _pieces(layout: dict[str, Any], vocabulary: dict[str, int], special: set[int], size: int) -> tuple[bytes, ...]:
-    """The bytes of each id; empty for specials and for ids that no token has."""
-    letters = _byte_letters()
-    byte_level = _has(layout["decoder"], "ByteLevel")
-    wordpiece = layout["model"]["type"] == "WordPiece"
-    prefix = layout["model"].get("continuing_subword_prefix") or ""
-    spaced = _has(layout["decoder"], "Metaspace") or _has(layout["decoder"], "Replace")
-    added = {token["id"] for token in layout["added_tokens"]}
-    fallback = bool(layout["model"].get("byte_fallback"))
-    pieces = [b""] * size
-    for token, id in vocabulary.items():
-        if id in special:
-            continue
-        if id in added:
-            pieces[id] = token.encode()
-        elif byte_level and all(letter in letters for letter in token):
-            pieces[id] = bytes(letters[letter] for letter in token)
-        elif fallback and re.fullmatch(r"<0x[0-9A-F]{2}>", token):
-            pieces[id] = bytes([int(token[3:5], 16)])
-        elif wordpiece:
-            pieces[id] = (token.removeprefix(prefix) or token).encode()
-        else:
-            pieces[id] = (token.replace("▁", " ") if spaced else token).encode()
-    return tuple(pieces)
-
-
-def _continued(layout: dict[str, Any], vocabulary: dict[str, int]) -> list[int]:
-    """WordPiece's ids that go on with a word (``##ing``)."""
-    if layout["model"]["type"] != "WordPiece":
-        return []
-    prefix = layout["model"]["continuing_subword_prefix"]
-    return [id for token, id in vocabulary.items() if token.startswith(prefix) and token != prefix]
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _class(character: str) -> int:
-    code, sort = ord(character), category(character)
-    if character.isspace():
-        return SPACE
-    if sort[0] == "M" or sort == "Cf":  # accents, joiners, variation selectors belong to what they follow
-        return INSIDE
-    if sort == "So" or any(low <= code <= high for low, high in WORDLIKE):
-        return ALONE
-    return {"L": LETTER, "N": DIGIT}.get(sort[0], MARK)
-
-
-def _lead_class(byte: int) -> int:
-    """The class of a character of which only the first byte is known."""
-    if byte < 0xC0:
-        return INSIDE
-    if byte < 0xE2 or 0xEA <= byte <= 0xED:
-        return LETTER
-    return ALONE if 0xE3 <= byte <= 0xE9 or byte >= 0xF0 else MARK
-
-
-def _classes(pieces: Sequence[bytes], padded: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The class of each piece's first and last character; INSIDE where the piece only goes on with a character."""
-    first, last = np.zeros(padded, np.uint8), np.zeros(padded, np.uint8)
-    for id, piece in enumerate(pieces):
-        if not piece:
-            continue
-        if piece[0] & 0xC0 != 0x80:
-            first[id] = _class_at(piece, 0)
-        for at in range(len(piece) - 1, -1, -1):
-            if piece[at] & 0xC0 != 0x80 and (found := _class_at(piece, at)) != INSIDE:
-                last[id] = found
-                break
-    return first, last
-
-
-def _class_at(piece: bytes, at: int) -> int:
-    """The class of the character whose first byte stands at ``at``."""
-    width = 1 if piece[at] < 0x80 else 2 if piece[at] < 0xE0 else 3 if piece[at] < 0xF0 else 4
-    try:
-        return _class(piece[at : at + width].decode("utf-8"))
-    except UnicodeDecodeError:
-        return _lead_class(piece[at])
-
-
 def _character_table(kind: str, vocabulary: dict[str, int]) -> NDArray[np.int32] | None:
     """Byte to id (256 entries) for ``byte``; these and then code point to id (-1: none) for ``char``; else None."""
     if kind == "byte":
-        letters = {byte: letter for letter, byte in _byte_letters().items()}
+        letters = {byte: letter for letter, byte in byte_letters().items()}
         return np.array([vocabulary[letters[byte]] for byte in range(256)], np.int32)
     if kind != "char":
         return None
@@ -569,7 +402,7 @@ def _bulk(engine: Engine, kind: str, layout: dict[str, Any], pieces: Sequence[by
     tiktoken merges any two neighbours whose join is a piece, tokenizers only the pairs it was taught; so the ids are
     compared on the sample, on long runs of one character and on a few hundred joins of pieces drawn at random.
     """
-    if kind != "bpe" or json.loads(_pieces_cutter().__getstate__()) != layout["pre_tokenizer"]:
+    if kind != "bpe" or json.loads(pieces_cutter().__getstate__()) != layout["pre_tokenizer"]:
         return None
     merged = ["".join(pair) for pair in layout["model"]["merges"]]
     order = [layout["model"]["vocab"][token] for token in merged]
@@ -639,98 +472,11 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _sample(texts: Sequence[str], total: int, most: int, seed: int) -> Iterator[str]:
-    """All texts where they are small enough; else blocks of 16 Ki characters, kept or not by a hash of their place."""
-    if total <= most:
-        yield from texts
-        return
-    block, left = 1 << 14, most
-    for index, text in enumerate(texts):
-        for start in range(0, len(text), block):
-            key = hashlib.blake2b(f"{seed} {index} {start}".encode(), digest_size=8).digest()
-            if int.from_bytes(key, "big") / 2**64 * total < most:
-                part = text[start : start + block]
-                left -= byte_count(part)
-                if left < 0:
-                    return
-                yield part
-
-
-def _added(names: Sequence[str]) -> list[AddedToken]:
-    return [AddedToken(name, special=True, normalized=False) for name in names]
-
-
-def _pieces_cutter(pieces: str = PIECES) -> Any:
+def pieces_cutter(pieces: str = PIECES) -> Any:
+    """The step that cuts a text into pieces and writes their bytes as letters."""
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pieces), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-
-
-def _bpe_engine(sample: Sequence[str], size: int) -> Engine:
-    engine = Engine(models.BPE())
-    engine.pre_tokenizer = _pieces_cutter(TAUGHT)
-    engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=_added(RESERVED),
-        initial_alphabet=sorted(_byte_letters()),
-        show_progress=sys.stderr.isatty(),
-    )
-    engine.train_from_iterator(sample, trainer, length=len(sample))
-    engine.pre_tokenizer = _pieces_cutter()
-    return engine
-
-
-def _byte_engine() -> Engine:
-    letters = sorted(_byte_letters().items(), key=lambda pair: pair[1])
-    vocabulary = {token: id for id, token in enumerate([*RESERVED, *(letter for letter, _ in letters)])}
-    engine = Engine(models.BPE(vocabulary, []))
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    engine.decoder = decoders.ByteLevel()
-    engine.add_special_tokens(_added(RESERVED))
-    return engine
-
-
-def _char_engine(texts: Iterable[str]) -> Engine:
-    characters: set[str] = set()
-    for text in texts:
-        characters.update(text)
-    names = [*RESERVED, *(f"<0x{byte:02X}>" for byte in range(256)), *sorted(characters)]
-    engine = Engine(models.BPE({token: id for id, token in enumerate(names)}, [], byte_fallback=True))
-    engine.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    engine.add_special_tokens(_added(RESERVED))
-    return engine
-
-
-def _wordpiece_engine(sample: Sequence[str], size: int) -> Engine:
-    """BERT's cased WordPiece (Devlin et al., 2019). It drops white space, so it is not lossless."""
-    engine = Engine(models.WordPiece(unk_token=UNKNOWN))
-    engine.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    engine.decoder = decoders.WordPiece(cleanup=False)
-    seen: Counter[str] = Counter()
-    for text in sample:
-        seen.update(engine.normalizer.normalize_str(text))
-    # The trainer picks its alphabet, and the ids of its "##" letters, in an order that changes from run to run; so both
-    # are chosen here: the commonest characters, and those of them that can stand inside a word (BERT cuts Han and
-    # punctuation apart).
-    common = sorted((c for c in seen if not c.isspace()), key=lambda c: (-seen[c], c))
-    alphabet = sorted(common[: (size - len(RESERVED) - 1) // 2])
-    inner = [f"##{c}" for c in alphabet if _class(c) != ALONE and c not in punctuation and category(c)[0] != "P"]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size,
-        special_tokens=_added([*RESERVED, UNKNOWN, *inner]),
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=sys.stderr.isatty(),
-    )
-    engine.train_from_iterator(sample, trainer, length=len(sample))
-    # The same parts around the trained vocabulary, in which the "##" letters are no specials.
-    trained = Engine(models.WordPiece(engine.get_vocab(), unk_token=UNKNOWN))
-    trained.normalizer, trained.pre_tokenizer = engine.normalizer, engine.pre_tokenizer
-    trained.decoder = engine.decoder
-    trained.add_special_tokens(_added([*RESERVED, UNKNOWN]))
-    return trained

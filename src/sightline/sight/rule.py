@@ -213,7 +213,7 @@ class Named(Rule):
     def __call__(self, asker: Any, seen: Any) -> Any:
         return self.rule(asker, seen)
 
-    @cached_property
+    @property
     def text(self) -> str:
         return self.name
 
