@@ -1,7 +1,7 @@
 """The C library's allocator, told to keep what a program frees: for whole programs only, never on import.
 
 By default glibc maps every large block anew and unmaps it when freed, so that each activation of each step pays for its
-page faults: 128,000 a step at 10 M parameters, a tenth to a third of a small model's time. The price of keeping the
+page faults: some 50,000 a step at 10 M parameters, a tenth to a third of a small model's time. The price of keeping the
 memory is that the process does not shrink before it ends.
 """
 
