@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,19 @@ def described(packages: Sequence[str]) -> dict[str, Any]:
         "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
     }
+
+
+def peak_memory() -> float:
+    """MiB that this process held at most since it began.
+
+    Linux's own count: what ``getrusage`` calls the peak is handed on from a large parent to its children.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    scale = 1 << 20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 class Quiet:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import described, write
+from machine import described, peak_memory, write
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,13 +59,13 @@ def head_alone(form: str, dtype: str) -> None:
     states = torch.randn(N, WIDTH, dtype=kind, requires_grad=True)
     answers = torch.randint(1, VOCABULARY, (N,))
     head.weight.grad, states.grad = torch.zeros_like(head.weight), torch.zeros_like(states)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     times = []
     for _ in range(6):
         start = time.perf_counter()
         FORMS[form](states, head, answers).backward()
         times.append(time.perf_counter() - start)
-    print(sorted(times)[2], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(sorted(times)[2], peak_memory() - before)
 
 
 def faults_alone(kept: bool, dtype: str) -> None:

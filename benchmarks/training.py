@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import described, write
+from machine import described, peak_memory, write
 from paired import Timed, interleaved
 
 from sightline.data import Document, Packed, tokenized, train_tokenizer
@@ -172,7 +171,7 @@ SIDES: dict[str, Callable[[Work, Path], Callable[[], None]]] = {
 }
 
 
-def peak_memory(work: str, side: str) -> float:
+def memory_of(work: str, side: str) -> float:
     """MiB of a process that takes eight steps of one side and nothing else."""
     done = subprocess.run(
         [sys.executable, __file__, "--works", work, "--alone", side], capture_output=True, text=True, check=True
@@ -185,7 +184,7 @@ def alone(work: Work, side: str) -> None:
         step = SIDES[side](work, Path(folder))
         for _ in range(8):
             step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory())
 
 
 def main() -> None:
@@ -221,7 +220,7 @@ def main() -> None:
             timed: dict[str, Timed] = interleaved(steps, given.blocks, given.seconds)
         best = min(timed[side].median for side in SIDES if side.startswith("transformers"))
         for side, one in timed.items():
-            memory = peak_memory(name, side) if side in SIDES else None
+            memory = memory_of(name, side) if side in SIDES else None
             row = {"work": name, "side": side, "memory": memory} | one.record()
             row |= {"share of floor": timed["floor"].median / one.median, "over the best peer": best / one.median}
             rows.append(row)
