@@ -95,15 +95,35 @@ def test_it_answers_as_torch_does(shape: dict[str, Any], lines: int) -> None:
     whole = by_torch(stack, head, view, tokens)
     cache = Cache()
     by_torch(stack, head, piece(view, 0, 14), tokens, cache)
-    for start, end in ((14, 15), (15, 16), (16, 19), (19, 20), (20, 21), (21, 33), (33, 34)):
+    for start, end in ((14, 15), (15, 16), (16, 20), (20, 21), (21, 22), (22, 32 if lines < 16 else 26)):
         assert close(native.answered(stack, head, piece(view, start, end), tokens, cache), whole[:, start:end])
         assert cache.count == end and cache.handed is not None
     cache.cut(17)
     assert close(native.answered(stack, head, piece(view, 17, 18), tokens, cache), whole[:, 17:18])
     rest = piece(view, 18, T)
-    assert native.answered(stack, head, rest, tokens, cache) is None  # a prompt
+    assert (native.answered(stack, head, rest, tokens, cache) is None) == (lines * (T - 18) > native.FEW)
+    cache.cut(18)
     assert close(by_torch(stack, head, rest, tokens, cache), whole[:, 18:])
     assert cache.handed is None
+
+
+@pytest.mark.parametrize("shape", VARIANTS, ids=str)
+def test_a_short_prompt_needs_no_torch(shape: dict[str, Any]) -> None:
+    stack, head = parts(**shape)
+    view, tokens = question(1)
+    cache = Cache()
+    said = native.answered(stack, head, piece(view, 0, 30), tokens, cache)
+    assert close(said, by_torch(stack, head, piece(view, 0, 30), tokens))
+    assert cache.count == 30 and cache.handed is not None
+    assert close(by_torch(stack, head, piece(view, 30, T), tokens, cache), by_torch(stack, head, view, tokens)[:, 30:])
+
+
+def test_a_padded_prompt_is_torchs() -> None:
+    stack, head = parts()
+    view, tokens = question(3)
+    cache = Cache()
+    assert native.answered(stack, head, piece(view, 0, 14), tokens, cache) is None
+    assert cache.count == 0 and cache.handed is None
 
 
 @pytest.mark.parametrize("lines", [1, 16])

@@ -93,9 +93,8 @@ class Asked:
 
     def logprob(self, token: Tensor) -> Floats:
         """log p [K] of these tokens, by the model itself: no temperature, no cut."""
-        said = self.said.double()
-        chosen = said.gather(1, token[:, None])[:, 0] - said.logsumexp(1)
-        return np.asarray(chosen.cpu().numpy())
+        said = self.said.float() if self.said.itemsize < 4 else self.said
+        return np.asarray(said.log_softmax(1).gather(1, token[:, None])[:, 0].double().cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -47,21 +47,21 @@ class _Questions(Generic[K]):
     def __init__(self, logits: Logits[K], cache: K | None) -> None:
         self.logits = logits
         self.cache = cache
-        self.fed: Ints | None = None
+        self.fed: list[NDArray[Any]] | None = None
 
     def put(self, view: View, tokens: NDArray[Any]) -> tuple[View, Tensor]:
         """The view that was fed, and its answers [lines, most_asks, vocabulary]."""
         if self.cache is None:
             return view, self.logits(view, tokens, None)
-        fields = [getattr(view.slots, name)[..., None] for name in FIELDS]
-        positions = view.slots.positions.reshape(*view.shows.shape, -1)
-        slots = np.concatenate([*fields, positions, view.shown(tokens)[..., None]], axis=-1)
+        slots = [*(getattr(view.slots, name) for name in FIELDS), view.slots.positions, view.shown(tokens)]
         start = 0
         if self.fed is not None:
-            both = min(self.fed.shape[1], slots.shape[1])
-            same = (self.fed[:, :both] == slots[:, :both]).all(axis=(0, 2))
-            first_asked = int((view.asks != NOTHING).any(0).argmax())
-            start = min(both if same.all() else int(same.argmin()), first_asked)
+            start = int((view.asks != NOTHING).any(0).argmax())
+            for old, new in zip(self.fed, slots, strict=True):
+                start = min(start, old.shape[1])
+                if not np.array_equal(old[:, :start], new[:, :start]):
+                    same = (old[:, :start] == new[:, :start]).reshape(len(new), start, -1).all(axis=(0, 2))
+                    start = int(same.argmin())
         self.cache.cut(start)
         self.fed = slots
         view = view.tail(start)
@@ -69,10 +69,10 @@ class _Questions(Generic[K]):
 
     def take(self, lines: Ints) -> None:
         """Go on with these lines."""
-        if self.cache is None or self.fed is None or np.array_equal(lines, np.arange(len(self.fed))):
+        if self.cache is None or self.fed is None or np.array_equal(lines, np.arange(len(self.fed[0]))):
             return
         self.cache.lines(torch.from_numpy(lines))
-        self.fed = self.fed[lines]
+        self.fed = [field[lines] for field in self.fed]
 
 
 @torch.no_grad()
@@ -134,14 +134,14 @@ def write(
 def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, min_length: int) -> Asked:
     """The answers place by place, with what may not be written barred."""
     index, real = view.asked_slots
-    line, column = np.nonzero(real)
-    missing = np.flatnonzero(np.bincount(line, minlength=draft.canvas.lines) == 0)
-    if len(missing):
+    answered = real.any(1)
+    if not answered.all():
         raise SightlineError(
-            f"nothing is asked about line {int(draft.owners[missing[0]])}, which has open places",
+            f"nothing is asked about line {int(draft.owners[answered.argmin()])}, which has open places",
             "Give each text at least the mark it starts from",
         )
-    place = np.take_along_axis(view.asks, index, axis=1)[line, column]
+    line, column = np.nonzero(real)
+    place = view.asks[line, index[line, column]]
     if len(line) == real.size:  # every answer is wanted, in this order already
         flat = said.flatten(0, 1)
     else:
@@ -149,13 +149,12 @@ def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, mi
     allowed = flat
     if len(barred):
         allowed = flat.index_fill(1, torch.from_numpy(barred).to(said.device), -torch.inf)
-    early = np.flatnonzero((draft.writable & ~draft.canvas.open).sum(1)[line] < min_length) if len(stops) else stops
+    short = min_length > 0 and len(stops) > 0
+    early = np.flatnonzero((draft.writable & ~draft.canvas.open).sum(1)[line] < min_length) if short else stops[:0]
     if len(early):
         allowed = allowed.clone() if allowed is flat else allowed
         rows, columns = np.ix_(early, stops)
         allowed[torch.from_numpy(rows).to(said.device), torch.from_numpy(columns).to(said.device)] = -torch.inf
-    if bool((allowed.amax(1) == -torch.inf).any()):
-        raise SightlineError("every token is forbidden at some place", "Forbid fewer")
     return Asked(line, place, flat, allowed)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import SightlineError
 from .draft import Asked, Bools, Draft, Floats, Ints, Move
-from .sampling import Sampling
+from .sampling import Sampling, likeliest
 
 
 class Policy(ABC):
@@ -176,6 +176,7 @@ class Beam(Policy):
         if not sampling.greedy:
             raise SightlineError("a beam searches for the likeliest text and draws none", "Use temperature 0 with it")
         asked = asked.first
+        likeliest(asked.allowed)
         said = asked.said.double()
         logprob = (said - said.logsumexp(1, keepdim=True)).masked_fill(asked.allowed == -torch.inf, -torch.inf)
         total = logprob + torch.from_numpy(draft.logprobs.sum(1)).to(said.device)[:, None]

@@ -16,6 +16,14 @@ from ..errors import SightlineError
 ROUNDING = 1e-12  # a sum that is p but for the last bits of a double has reached p
 
 
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of logits [..., V] and its id, [...] each."""
+    largest, token = logits.max(-1)
+    if bool((largest == -torch.inf).any()):
+        raise SightlineError("every token is forbidden at some place", "Forbid fewer")
+    return largest, token
+
+
 @dataclass(frozen=True)
 class Sampling:
     """A rule for drawing.
@@ -58,10 +66,11 @@ class Sampling:
     def probabilities(self, logits: Tensor) -> Tensor:
         """What is drawn from, [..., V] in double precision, from logits [..., V]; barred ids (-inf) stay at 0."""
         x = logits.double()
+        largest, first = likeliest(x)
         if self.greedy:
-            return torch.zeros_like(x).scatter_(-1, x.argmax(-1, keepdim=True), 1.0)
+            return torch.zeros_like(x).scatter_(-1, first[..., None], 1.0)
         # From the largest down to 0: however cold, nothing overflows.
-        p = ((x - x.amax(-1, keepdim=True)) / self.temperature).softmax(-1)
+        p = ((x - largest[..., None]) / self.temperature).softmax(-1)
         if self.top_k or self.top_p < 1:
             p = self._cut(p)
         if self.min_p:
@@ -82,7 +91,7 @@ class Sampling:
     def draw(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One token id [N] for each line of logits [N, V]."""
         if self.greedy:
-            return logits.argmax(-1)
+            return likeliest(logits)[1]
         device = logits.device if generator is None else generator.device
         drawn = torch.multinomial(self.probabilities(logits).to(device), 1, generator=generator)
         return drawn[:, 0].to(logits.device)

@@ -76,7 +76,7 @@ def next_place(canvas: Canvas, rule: Rule, kind: str) -> View:
     place = written[:, None] - written.max() + np.arange(written.max())
     last = np.arange(place.shape[1]) == place.shape[1] - 1
     known = np.maximum(place, 0)  # padding stands before place 0, where no table of positions reaches
-    opening = np.take_along_axis(canvas.given, known, axis=1)
+    opening = canvas.given[np.arange(canvas.lines)[:, None], known]
     return View.of(
         Slots.of(place, np.where(place >= 0, 0, NO_DOCUMENT), segment=np.where(opening, 0, 1), positions=known),
         rule,

@@ -41,8 +41,16 @@ def _within_document(sight: Rule) -> Rule:
 
 def resolved(codes: Ints, tokens: NDArray[Any], nothing: int) -> Ints:
     """Token ids [lines, slots] of codes [lines, slots]: from ``tokens`` [lines, positions], fixed, or ``nothing``."""
-    from_row = np.take_along_axis(tokens, np.maximum(codes, 0), axis=1)
+    from_row = tokens[np.arange(len(codes))[:, None], np.maximum(codes, 0)]
+    if codes.min(initial=0) >= 0:
+        return from_row.astype(np.int64)
     return np.where(codes >= 0, from_row, np.where(codes == NOTHING, nothing, -2 - codes)).astype(np.int64)
+
+
+def _spread(part: NDArray[Any], shape: tuple[int, ...]) -> Ints:
+    whole = np.empty(shape, np.int64)
+    whole[...] = part
+    return whole
 
 
 @dataclass(frozen=True)
@@ -76,14 +84,11 @@ class Slots:
     ) -> Slots:
         """Slots from what broadcasts to [lines, slots]; ``order`` follows ``place``, ``positions`` follow the order."""
         order = place if order is None else order
-        parts = np.broadcast_arrays(*(np.asarray(part) for part in (place, order, document, segment, stream)))
-        whole = [np.array(np.atleast_2d(part), dtype=np.int64) for part in parts]
-        shape = whole[0].shape
+        parts = [np.atleast_2d(np.asarray(part)) for part in (place, order, document, segment, stream)]
+        shape = np.broadcast(*parts).shape
+        whole = [_spread(part, shape) for part in parts]
         fed = whole[1] if positions is None else np.asarray(positions, dtype=np.int64)
-        if fed.ndim < 3:
-            fed = np.array(np.broadcast_to(fed, shape))
-        place, order, document, segment, stream = whole
-        return cls(place, order, document, segment, stream, fed)
+        return cls(*whole, _spread(fed, shape) if fed.ndim < 3 else fed)
 
     @property
     def lines(self) -> int:
@@ -164,15 +169,19 @@ class View:
         real = slots.document != NO_DOCUMENT
 
         def spread(value: ArrayLike, empty: Any, dtype: Any) -> NDArray[Any]:
-            return np.where(real, np.broadcast_to(np.asarray(value), shape), empty).astype(dtype)
+            whole = np.full(shape, empty, dtype)
+            np.copyto(whole, value, where=real, casting="unsafe")
+            return whole
 
         asked = spread(asks, NOTHING, np.int64)
         labels = None if judged is None else spread(judged, -1, np.int64)
         if labels is not None and bool(((labels >= 0) & (asked != NOTHING)).any()):
             raise ValueError("a slot is either asked for a token or judged, not both")
-        weight = np.where(asked != NOTHING, np.broadcast_to(np.asarray(weights, dtype=np.float32), shape), 0)
+        wanted = asked != NOTHING
+        weight = np.zeros(shape, np.float32)
+        np.copyto(weight, weights, where=wanted, casting="unsafe")
         most = shape[1] if most_asks is None else most_asks
-        busiest = int((asked != NOTHING).sum(1).max(initial=0))
+        busiest = int(wanted.sum(1).max(initial=0))
         if busiest > most:
             raise ValueError(f"a line asks {busiest} answers, but this kind of view promises at most {most}")
         return cls(
@@ -180,7 +189,7 @@ class View:
             sight=sight,
             shows=spread(shows, NOTHING, np.int64),
             asks=asked,
-            weights=weight.astype(np.float32),
+            weights=weight,
             most_asks=most,
             lines_of=np.arange(shape[0]) if lines_of is None else np.asarray(lines_of, dtype=np.int64),
             kind=kind,
@@ -201,6 +210,9 @@ class View:
             if self.most_asks == self.slots.count:
                 index = np.broadcast_to(np.arange(self.slots.count), asked.shape)
                 self._asked["slots"] = (index, asked)
+            elif self.most_asks == 1:
+                index = asked.argmax(1)[:, None]
+                self._asked["slots"] = (index, asked[np.arange(len(asked))[:, None], index])
             else:
                 index = np.argsort(~asked, axis=1, kind="stable")[:, : self.most_asks]
                 self._asked["slots"] = (index, np.take_along_axis(asked, index, axis=1))

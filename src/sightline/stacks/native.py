@@ -27,10 +27,11 @@ from ..sight.rule import FIELDS
 from . import compiled
 from .cache import Cache
 from .head import Head
+from .look import Look
 from .transformer import Shape, Transformer
 
 LANES = 16
-FEW = 16  # new slots a line, at most: more are a prompt, which torch works through
+FEW = 64  # new slots in all lines, at most: beyond, torch's products are as quick
 ROOM = 128  # slots that a cache grows by
 WIDEST = 256  # of a head
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "relu2", "silu")  # as native.cpp numbers them
@@ -233,16 +234,17 @@ class Kept:
     Parameters
     ----------
     weights : the packed model. library : the compiled functions.
-    cache : what torch made of the slots so far.
+    cache : what torch made of the slots so far. look : those slots, perhaps none.
     first : [lines] padding slots before each line's text.
     """
 
-    def __init__(self, weights: Packed, library: ctypes.CDLL, cache: Cache, first: NDArray[np.int64]) -> None:
-        assert cache.look is not None
+    def __init__(
+        self, weights: Packed, library: ctypes.CDLL, cache: Cache, look: Look, first: NDArray[np.int64]
+    ) -> None:
         self._weights, self._library = weights, library
         self.count = count = cache.count
         self._first, self._seats = first, np.arange(len(first))
-        self._look = cache.look
+        self._look = look
         self._fields = np.stack([getattr(self._look, name).numpy() for name in _KEPT])
         self._positions = self._look.positions.numpy()
         shape = weights.shape
@@ -342,7 +344,7 @@ class Kept:
         step.lines, step.slots, step.held, step.asked = lines, new, held, rows.size
         step.blocks, step.threads = self._keys.shape[3], torch.get_num_threads()
         step.tokens, step.positions, step.segments, step.first, step.seats, step.rows = (
-            array.ctypes.data for array in arrays
+            array.__array_interface__["data"][0] for array in arrays
         )
         step.seat_count = self._keys.shape[1]
         step.keys, step.values, step.logits = self._keys.data_ptr(), self._values.data_ptr(), logits.data_ptr()
@@ -385,28 +387,29 @@ def _blocks(slots: int) -> int:
 def _padding(document: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """[lines] padding slots before the text, or None where there is padding elsewhere."""
     real = document != NO_DOCUMENT
-    first = np.where(real.any(1), real.argmax(1), document.shape[1])
+    first = document.shape[1] - real.sum(1)
     return first if bool((real == (np.arange(document.shape[1]) >= first[:, None])).all()) else None
 
 
 def answered(stack: nn.Module, head: nn.Module, view: View, tokens: NDArray[Any], cache: Cache) -> Tensor | None:
     """Logits [lines, most_asks, vocabulary] of a view whose slots follow those in the cache, by one native call.
 
-    None where torch must answer: no machine code, an architecture or a sight that is not the native step's, a prompt.
+    None where torch must answer: no machine code, an architecture or a sight that is not the native step's, a long or
+    uneven prompt.
     """
-    if view.slots.count > FEW or not cache.count:
+    if view.slots.count > 1 and view.shows.size > FEW:
         return None
     kept = cache.handed
     if kept is None:
         if not suits(stack, head):
             return None
-        library = compiled.library()
-        assert cache.look is not None
-        first = _padding(cache.look.document.numpy())
+        look = cache.look or Look.of(view, tokens).columns(slice(0, 0))
+        first = _padding(look.document.numpy())
+        library = compiled.library() if first is not None else None
         if library is None or first is None:
             return None
         assert isinstance(stack, Transformer) and isinstance(head, Head)
-        kept = Kept(packed(stack, head, library), library, cache, first)
+        kept = Kept(packed(stack, head, library), library, cache, look, first)
         said = kept.answer(view, tokens)
         if said is not None:
             cache.hand_over(kept)
