@@ -61,6 +61,18 @@ def test_generate_goes_on_from_the_prompt(models: Path, name: str, tmp_path: Pat
     assert result.next.startswith("sightline score ")
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_verb_in_half_precision(models: Path, name: str, page: str, tmp_path: Path) -> None:
+    [text] = generate(models / name, ("The river",), length=6, dtype="bfloat16").texts
+    assert "The river" in text.text
+    assert fill(models / name, ("The ___ runs.",), dtype="bfloat16").texts
+    exact, half = (score(models / name, (page,), dtype=kind).documents[0].bits for kind in ("float32", "bfloat16"))
+    assert half == pytest.approx(exact, rel=0.01)
+    if name != "ngram":
+        embed(models / name, (page,), out=tmp_path / "vectors.npy", dtype="bfloat16")
+        assert np.isfinite(np.load(tmp_path / "vectors.npy")).all()
+
+
 def test_generate_repeats_by_seed_and_differs_between_seeds(models: Path) -> None:
     one, same, other = (generate(models / "causal", ("The",), length=12, seed=seed).texts[0].text for seed in (5, 5, 6))
     assert one == same != other

@@ -399,10 +399,8 @@ def _ready(folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype
     path = hub.located(folder)
     place, _, kind = machine(device, threads, "float32" if dtype == "auto" else dtype)
     model = hub.load(path, tokenizer=Tokenizer.load(tokenizer) if tokenizer else None)
-    model = model.to(place).eval()
-    half = torch.autocast(torch.device(place).type, dtype=torch.bfloat16, enabled=kind == "bfloat16")
-    with torch.no_grad(), half:
-        yield path, model
+    with torch.no_grad():
+        yield path, model.to(place, getattr(torch, kind)).eval()
 
 
 def _quoted(text: str) -> str:

@@ -86,9 +86,9 @@ class Slots:
         order = place if order is None else order
         parts = [np.atleast_2d(np.asarray(part)) for part in (place, order, document, segment, stream)]
         shape = np.broadcast(*parts).shape
-        whole = [_spread(part, shape) for part in parts]
-        fed = whole[1] if positions is None else np.asarray(positions, dtype=np.int64)
-        return cls(*whole, _spread(fed, shape) if fed.ndim < 3 else fed)
+        place, order, document, segment, stream = (_spread(part, shape) for part in parts)
+        fed = order if positions is None else np.asarray(positions, dtype=np.int64)
+        return cls(place, order, document, segment, stream, _spread(fed, shape) if fed.ndim < 3 else fed)
 
     @property
     def lines(self) -> int:

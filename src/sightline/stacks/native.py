@@ -12,7 +12,9 @@ Memory: the matrices are packed anew for the native step, which costs their size
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import weakref
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,6 +108,8 @@ class Packed:
         self._library = library
         self._threads = torch.get_num_threads()
         self._held: list[Tensor] = []  # what the plan points to
+        linears = [part.weight for part in stack.modules() if isinstance(part, nn.Linear)]
+        self._free = _huge(sum(map(_packed_size, [*linears, head.weight])), head.weight.dtype)
         shape = stack.shape
         self.shape = shape
         self.dtype = head.weight.dtype
@@ -181,16 +185,34 @@ class Packed:
 
     def _matrix(self, weight: Tensor, bias: Tensor | None) -> _Matrix:
         outputs, depth = weight.shape
-        size = weight.element_size()
-        blocks = -(-outputs // LANES)
-        to = torch.empty(blocks * LANES * (depth + depth % 2 * (size == 2)), dtype=weight.dtype)
+        size = _packed_size(weight)
+        to, self._free = self._free[:size], self._free[size:]
         held = weight.detach().contiguous()
-        self._library.sightline_pack(held.data_ptr(), to.data_ptr(), outputs, depth, size, self._threads)
+        self._library.sightline_pack(
+            held.data_ptr(), to.data_ptr(), outputs, depth, weight.element_size(), self._threads
+        )
         if bias is None:
             return _Matrix(self._raw(to), None)
-        padded = torch.zeros(blocks * LANES)
+        padded = torch.zeros(-(-outputs // LANES) * LANES)
         padded[:outputs] = bias.detach().float()
         return _Matrix(self._raw(to), self._raw(padded))
+
+
+def _packed_size(weight: Tensor) -> int:
+    """Numbers of a packed matrix: outputs up to a multiple of 16, and in half precision inputs to a multiple of 2."""
+    outputs, depth = weight.shape
+    return -(-outputs // LANES) * LANES * (depth + depth % 2 * (weight.element_size() == 2))
+
+
+def _huge(count: int, dtype: torch.dtype) -> Tensor:
+    """So many numbers in large pages where the system gives them: every step reads all weights, each page once."""
+    page = 1 << 21
+    block = mmap.mmap(-1, count * dtype.itemsize + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            block.madvise(mmap.MADV_HUGEPAGE)
+    whole = torch.frombuffer(block, dtype=dtype)
+    return whole[-whole.data_ptr() % page // dtype.itemsize :][:count]
 
 
 _packed: weakref.WeakKeyDictionary[nn.Module, tuple[int, Packed]] = weakref.WeakKeyDictionary()
