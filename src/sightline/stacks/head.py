@@ -64,9 +64,11 @@ class _Grade(torch.autograd.Function):
                 continue
             chosen = logits.gather(1, answer).float()
             slope = torch.softmax(logits, -1)
-            log_p = slope.gather(1, answer).float().log()
+            share = slope.gather(1, answer)
+            log_p = share.float().log()
             nats[part], sums[part] = -log_p[:, 0], (chosen - log_p)[:, 0]
-            slope.scatter_add_(1, answer, torch.full_like(answer, -1, dtype=kind))
+            # By index: any scatter into half precision works on a copy of the whole in float32.
+            slope[torch.arange(len(answer), device=answer.device), answer[:, 0]] = share[:, 0] - 1
             if d_bias is not None:
                 d_bias += weights[part] @ slope.float()
             d_states[part] = (slope @ kept * weight).to(d_states.dtype)
