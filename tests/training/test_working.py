@@ -32,7 +32,6 @@ def learn(working: Working, rows: Rows) -> float:
     views = working.model.objective.ask(rows, draws, 0.0)
     total = working.model.objective.learn(working.model, rows, views, draws)[0].total
     total.backward()
-    working.collect()
     return float(total.detach())
 
 

@@ -144,9 +144,10 @@ class Attention(nn.Module):
         shape = self.shape
         lines, slots, _ = x_BSW.shape
         q, k, v = self.qkv(x_BSW).split(self.splits, dim=-1)
-        q = q.view(lines, slots, shape.heads, shape.of_head).transpose(1, 2)
-        k = k.view(lines, slots, shape.shared_heads, shape.of_head).transpose(1, 2)
-        v = v.view(lines, slots, shape.shared_heads, shape.of_head).transpose(1, 2)
+        # Contiguous once, here: a norm, its backward pass and the attention would each copy.
+        q = q.view(lines, slots, shape.heads, shape.of_head).transpose(1, 2).contiguous()
+        k = k.view(lines, slots, shape.shared_heads, shape.of_head).transpose(1, 2).contiguous()
+        v = v.view(lines, slots, shape.shared_heads, shape.of_head).transpose(1, 2).contiguous()
         if shape.qk_norm:
             q, k = self.norm_q(q), self.norm_k(k)
         if turn is not None:

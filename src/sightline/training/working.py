@@ -10,6 +10,7 @@ a common token is a sum over all its places, in which bfloat16 would lose the sm
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ class Working:
                     setattr(module, leaf, original)
                 else:
                     weight.data = weight.data.to(dtype)
+                    weight.register_post_accumulate_grad_hook(functools.partial(_hand_over, original))
                     self._pairs.append((original, weight))
 
     @torch.no_grad()
@@ -53,14 +55,13 @@ class Working:
         if self._pairs:
             torch._foreach_copy_([copied for _, copied in self._pairs], [weight for weight, _ in self._pairs])
 
-    @torch.no_grad()
-    def collect(self) -> None:
-        """Add the slopes of the copies to those of the weights: after each backward pass."""
-        for weight, copied in self._pairs:
-            if copied.grad is None:
-                continue
-            if weight.grad is None:
-                weight.grad = copied.grad.to(weight.dtype)
-            else:
-                weight.grad += copied.grad
-            copied.grad = None
+
+@torch.no_grad()
+def _hand_over(weight: Tensor, copied: Tensor) -> None:
+    """Add the slope of a copy to that of its weight, as soon as it is whole: no second set of slopes is ever held."""
+    assert copied.grad is not None
+    if weight.grad is None:
+        weight.grad = copied.grad.to(weight.dtype)
+    else:
+        weight.grad += copied.grad
+    copied.grad = None
