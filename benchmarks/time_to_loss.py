@@ -101,18 +101,20 @@ def wikitext(folder: Path) -> Text:
 TEXTS = {"shakespeare": shakespeare, "wikitext": wikitext}
 
 
-def judge(nats: Callable[[torch.Tensor, torch.Tensor], float], ids: np.ndarray, context: int) -> float:
-    """Mean nats per token over windows of the context that cover the whole split."""
+def judge(
+    nats: Callable[[torch.Tensor, torch.Tensor], float], ids: np.ndarray, context: int, half: bool = False
+) -> float:
+    """Mean nats per token over windows of the context that cover the whole split; ``half``: under bfloat16 autocast."""
     count = (len(ids) - 1) // context
     x = torch.from_numpy(ids[: count * context].astype(np.int64)).view(count, context)
     y = torch.from_numpy(ids[1 : count * context + 1].astype(np.int64)).view(count, context)
     lines = max(1, 8192 // context)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         total = sum(nats(x[at : at + lines], y[at : at + lines]) for at in range(0, count, lines))
     return total / (count * context)
 
 
-def judged(model: Model, ids: np.ndarray, context: int) -> float:
+def judged(model: Model, ids: np.ndarray, context: int, half: bool = False) -> float:
     """The judge's loss of one of our models: rows of context + 1, whose first token is shown and not asked."""
 
     def nats(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -120,7 +122,7 @@ def judged(model: Model, ids: np.ndarray, context: int) -> float:
         return float(model.examined(rows)[0].sum())
 
     model.eval()
-    return judge(nats, ids, context)
+    return judge(nats, ids, context, half)
 
 
 class Peer:
@@ -175,9 +177,9 @@ class Peer:
         self.model.eval()
 
         def nats(x: torch.Tensor, y: torch.Tensor) -> float:
-            return float(F.cross_entropy(self.model(x).logits.flatten(0, 1), y.flatten(), reduction="sum"))
+            return float(F.cross_entropy(self.model(x).logits.flatten(0, 1).float(), y.flatten(), reduction="sum"))
 
-        return judge(nats, ids, self.work.context)
+        return judge(nats, ids, self.work.context, self.work.peer_half)
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,7 @@ def ours(work: Work, text: Text, seed: int, dtype: str) -> Course:
     def validate(model: Model) -> float:
         nonlocal spent
         begun = time.perf_counter()
-        with torch.autocast("cpu", enabled=False):
-            loss = judged(model, text.held, work.context)
+        loss = judged(model, text.held, work.context, work.peer_half)
         points.append((begun - start - spent, loss))
         spent += time.perf_counter() - begun
         return loss
