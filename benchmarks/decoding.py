@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import machine
@@ -34,14 +34,14 @@ VOCABULARY, GIVEN, WRITTEN = 8192, 32, 128
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def ours(model: Model, prompts: np.ndarray, native: bool) -> Callable[[], Any]:
+def ours(model: Model, prompts: np.ndarray, native: bool, forbidden: Sequence[int] = ()) -> Callable[[], Any]:
     def by_torch(view: View, tokens: np.ndarray, cache: Cache | None = None) -> torch.Tensor:
         return model.head.logits(model._asked(view, model.states(view, tokens, cache)))  # type: ignore[operator]
 
     def call() -> Any:
         canvas = Canvas.of([(prompt, WRITTEN, []) for prompt in prompts])
         logits = model.logits if native else by_torch
-        return write(model.objective.fill, logits, canvas, NextPlace(), make_cache=Cache)
+        return write(model.objective.fill, logits, canvas, NextPlace(), forbidden=forbidden, make_cache=Cache)
 
     return call
 

@@ -1,10 +1,13 @@
-"""What every test may ask for: the shared data sets, a page of text, and one thread."""
+"""What every test may ask for: the shared data sets, a page of text, second implementations, and one thread."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -44,3 +47,18 @@ def shared_data() -> Path:
 def page() -> str:
     """A short story and an essay, written for these tests: 12 kB of English with a paragraph of Chinese."""
     return (HERE / "texts" / "page.txt").read_bytes().decode("utf-8")
+
+
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], ModuleType]:
+    """Another implementation by its module's name: skipped where it is missing, never where all must be there."""
+
+    def imported(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"{name} is not installed: pip install 'sightline[test]' ({error})")
+            pytest.skip(f"{name} is not installed")
+
+    return imported

@@ -80,6 +80,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/sightline`` or ``~/.cache/sightline``: what can be made again, and may be deleted any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightline"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     with whole_file(path, "w") as handle:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,8 +39,10 @@ EXAMPLES = (
     "training.sh",
     "new_family.py",
     "towards.py",
+    "engine.py",
 )
 NEEDS = {"see.py": "quickstart.sh", "towards.py": "new_family.py"}
+PEERS = {"engine.py": "ctranslate2"}  # what an example imports beside the default installation
 SHOWN_ALONE = ("ending.py",)  # imported by others
 BLOCK = re.compile(r"^```(\w+) (output of |part of )?code/(\S+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 STEPS = "2steps"
@@ -67,7 +70,9 @@ def run_python(path: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+def printed(
+    tmp_path_factory: pytest.TempPathFactory, peer: Callable[[str], ModuleType]
+) -> Iterator[Callable[[str], str]]:
     """What an example prints; each is run once, after those it needs."""
     import sightline.evaluation.passage as passage
     import sightline.evaluation.sample as sample
@@ -86,6 +91,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     def run(name: str) -> str:
         if name in NEEDS:
             run(NEEDS[name])
+        if name in PEERS:
+            peer(PEERS[name])
+            patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         with contextlib.redirect_stdout(io.StringIO()) as said:
             if name.endswith(".sh"):
                 run_shell(CODE / name)

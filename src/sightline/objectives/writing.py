@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +39,33 @@ BROKEN = "\ufffd"  # what bytes that are no UTF-8 come out as
 Ids = list[int]
 
 
+class Engine(Protocol):
+    """Another loop than ours, over the same weights (see ``serving/engine.py``).
+
+    Parameters
+    ----------
+    name : its own, and the type that it computes in.
+    """
+
+    name: str
+
+    def write(
+        self,
+        prompts: Sequence[Ids],
+        *,
+        length: int,
+        min_length: int,
+        sampling: Sampling,
+        seed: int,
+        stops: Sequence[int],
+        forbidden: Sequence[int],
+    ) -> list[tuple[Ids, float]]:
+        """What follows each prompt, up to a stop mark, and the sum of log p (nats) among ids that may be written.
+
+        The arguments mean what they mean in ``decoders.loop.write``; a forbidden id is not written as a stop either.
+        """
+
+
 @dataclass(frozen=True)
 class Text:
     """A text that a model wrote, or a part of it.
@@ -49,7 +76,8 @@ class Text:
     pieces : what was written: one piece for each blank, or the one continuation or beginning.
     given : what the writer knew: the left, the right or both sides.
     how : by which decoder, in words.
-    logprob : sum of log p (nats) of the written tokens, each when it was written; of refinement it is no likelihood.
+    logprob : sum of log p (nats) of the written tokens, each when it was written; of refinement it is no likelihood,
+        and an engine's is among the ids that may be written.
     """
 
     text: str
@@ -71,6 +99,7 @@ def generate(
     beams: int = 1,
     length_penalty: float = 0.0,
     iterations: int = 10,
+    engine: Engine | None = None,
 ) -> list[Text]:
     """Texts that go on from each prompt, on the side that the family writes to; those of one prompt side by side.
 
@@ -84,6 +113,7 @@ def generate(
     beams : width of a beam search; 1: none.
     length_penalty : see ``Beam``.
     iterations : rounds of refinement, where the family sees both sides.
+    engine : opened with this model, to write instead of our own loop.
 
     Raises
     ------
@@ -99,23 +129,57 @@ def generate(
     for parts in lines:
         pen.check_room(parts)
     stops = () if side == "both" else tuple(stop for stop in model.objective.stops if stop >= 0)
-    how = f"{_way(side, iterations)}, {f'beam of {beams}' if beams > 1 else pen.sampling}"
+    if engine is None:
+        written = _by_loop(pen, lines, policy, stops, min_length, iterations if side == "both" else length)
+    elif beams > 1:
+        raise SightlineError(
+            f"an engine writes one text at a time, not a beam of {beams}", "Leave beams or engine away"
+        )
+    else:
+        repeated = [ids for ids in prompted for _ in range(copies)]
+        written = _by_engine(engine, pen, repeated, length, min_length, stops, seed)
+    how = f"{_way(side, iterations)}{f' by {engine.name}' if engine else ''}, "
+    how += f"beam of {beams}" if beams > 1 else str(pen.sampling)
     given: Given = "left" if side == "both" else side
     texts: list[list[Text]] = [[] for _ in lines]
-    order = sorted(range(len(lines)), key=lambda line: len(prompted[line // copies]))  # like lengths pad least
-    rounds = iterations if side == "both" else length
-    with bar("writing", -(-len(lines) // LINES) * rounds, "rounds") as shown, _reading(model):
+    for number, new, logprob in written:
+        prompt, ids = prompts[number // copies], prompted[number // copies]
+        piece = _trimmed(_piece(model, [] if side == "right" else ids, new), side)
+        text = piece + prompt if side == "right" else prompt + piece
+        texts[number].append(Text(text, (piece,), given, how, logprob))
+    return [text for of_line in texts for text in of_line]
+
+
+def _by_loop(
+    pen: _Pen, lines: list[list[Ids | int]], policy: Policy, stops: Sequence[int], min_length: int, rounds: int
+) -> Iterator[tuple[int, Ids, float]]:
+    """Number of the line, new ids and log p of each text that our own loop writes."""
+    sizes = [sum(part if isinstance(part, int) else len(part) for part in parts) for parts in lines]
+    order = sorted(range(len(lines)), key=lambda line: sizes[line])  # like lengths pad least
+    with bar("writing", -(-len(lines) // LINES) * rounds, "rounds") as shown, _reading(pen.model):
         for start in range(0, len(order), LINES):
             batch = order[start : start + LINES]
             done = pen.write(Canvas.laid([lines[line] for line in batch]), policy, stops, min_length, shown)
             for at, owner in enumerate(done.owners):
-                number = batch[int(owner)]
-                prompt, ids = prompts[number // copies], prompted[number // copies]
                 new = done.canvas.tokens[at][done.canvas.inside[at] & ~done.canvas.given[at]].tolist()
-                piece = _trimmed(_piece(model, [] if side == "right" else ids, new), side)
-                text = piece + prompt if side == "right" else prompt + piece
-                texts[number].append(Text(text, (piece,), given, how, float(done.total[at])))
-    return [text for of_line in texts for text in of_line]
+                yield batch[int(owner)], new, float(done.total[at])
+
+
+def _by_engine(
+    engine: Engine, pen: _Pen, prompts: list[Ids], length: int, min_length: int, stops: Sequence[int], seed: int
+) -> Iterator[tuple[int, Ids, float]]:
+    """The same of an engine's."""
+    never = np.union1d(np.setdiff1d(pen.forbidden, stops), pen.model.objective.vocabulary.unpredictable)
+    written = engine.write(
+        [[*pen.start, *ids] for ids in prompts],
+        length=length,
+        min_length=min_length,
+        sampling=pen.sampling,
+        seed=seed,
+        stops=stops,
+        forbidden=never.tolist(),
+    )
+    return ((number, new, logprob) for number, (new, logprob) in enumerate(written))
 
 
 def _check(length: int, n_best: int, beams: int, sampling: Sampling, side: Given) -> None:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from ..evaluation.sample import Sample
     from ..evaluation.score import Score
     from ..objectives.model import Model
-    from ..objectives.writing import Text
+    from ..objectives.writing import Engine, Text
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+Loop = Literal["sightline", "ctranslate2"]
 
 FEW = 30  # documents below which the interval is drawn over blocks of them
 BLOCK = 1000  # bytes
@@ -159,13 +160,14 @@ def generate(
     beams: int = 1,
     n: int = 1,
     iterations: int = 10,
+    engine: Loop = "sightline",
     field: str = "text",
     documents: Cut = "file",
     tokenizer: str = "",
     seed: int = 0,
     device: str = "auto",
     threads: int = 0,
-    dtype: Dtype = "auto",
+    dtype: Dtype | Literal["int8"] = "auto",
     json: Path | None = None,
 ) -> Writing:
     """Write on from a text: what follows it or, for a backward model, what comes before.
@@ -187,13 +189,15 @@ def generate(
         beams: search this wide for the likeliest text instead of drawing; 1: draw.
         n: texts for each prompt.
         iterations: rounds of refinement, for families that see both sides.
+        engine: whose loop writes: our own, or ctranslate2 (pip install 'sightline[ctranslate2]'), on the CPU, for the
+            architectures that it holds (GPT-2's and LLaMA's).
         field: the field of a record on standard input that holds the text.
         documents: what a text on standard input is: all of it, its lines, or what blank lines part.
         tokenizer: a tokenizer.json, for a folder that has none.
         seed: of the draws.
         device: auto, cpu, cuda, ...
         threads: of the CPU; 0: as many as there are cores.
-        dtype: auto is float32, in which results repeat.
+        dtype: auto is float32, in which results repeat; int8 with an engine only.
         json: also write the texts to this file.
     """
     from ..decoders.sampling import GREEDY, Sampling
@@ -201,10 +205,11 @@ def generate(
 
     sampling = GREEDY if greedy or beams > 1 else Sampling(temperature, top_k, top_p, min_p)
     given = prompts(texts, field, documents) or [""]
-    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+    with _engaged(engine, folder, tokenizer, device, threads, dtype) as (path, model, other):
         found = written(
-            model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations
-        )
+            model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
+            engine=other,
+        )  # fmt: skip
     again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
     result = Writing(path, model.objective.family, tuple(given), tuple(found), again)
     return _kept(result, json)
@@ -401,6 +406,27 @@ def _ready(folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype
     model = hub.load(path, tokenizer=Tokenizer.load(tokenizer) if tokenizer else None)
     with torch.no_grad():
         yield path, model.to(place, getattr(torch, kind)).eval()
+
+
+@contextmanager
+def _engaged(
+    name: Loop, folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype | Literal["int8"]
+) -> Iterator[tuple[Path, Model, Engine | None]]:
+    """As ``_ready``, with the engine that is to write; None: our own loop."""
+    if name == "sightline":
+        if dtype == "int8":
+            raise SightlineError("the type 'int8' is an engine's", "Use float32 or bfloat16, or --engine ctranslate2")
+        with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+            yield path, model, None
+        return
+    from ..serving.engine import opened
+
+    if device not in ("auto", "cpu"):
+        raise SightlineError(
+            f"{name} writes on the processor here, not on {device!r}", "Leave --device or --engine away"
+        )
+    with _ready(folder, tokenizer, "cpu", threads, "float32") as (path, model):
+        yield path, model, opened(name, model, "float32" if dtype == "auto" else dtype, threads)
 
 
 def _quoted(text: str) -> str:

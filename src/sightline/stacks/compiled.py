@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ..files import fingerprint
+from ..files import cache_folder, fingerprint
 from ..progress import say
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -26,11 +26,6 @@ SECONDS = 300  # after which a compiler is given up
 
 class _MissingError(Exception):
     """Why there is no machine code."""
-
-
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/sightline`` or ``~/.cache/sightline``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightline"
 
 
 def _processor() -> str:
