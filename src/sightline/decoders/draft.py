@@ -56,8 +56,8 @@ class Draft:
 
     def after(self, move: Move, stops: Ints, number: int) -> Draft:
         """The draft with a move made, in round ``number``."""
-        draft = self.take(move.parents)
-        logprobs, film = draft.logprobs, draft.film
+        draft = self if move.parents is None else self.take(move.parents)
+        logprobs, film = draft.logprobs.copy(), draft.film.copy()
         logprobs[move.line, move.place] = move.logprob
         film[move.line, move.place] = number
         canvas = draft.canvas.written(move.line, move.place, move.token, stops.tolist())
@@ -87,7 +87,7 @@ class Asked:
     @property
     def first(self) -> Asked:
         """The first place of each line."""
-        if bool((np.diff(self.line) > 0).all()):
+        if bool((self.line[1:] > self.line[:-1]).all()):
             return self
         return self.take(np.unique(self.line, return_index=True)[1])
 
@@ -103,11 +103,11 @@ class Move:
 
     Parameters
     ----------
-    parents : [new lines] the line that each new line continues.
+    parents : [new lines] the line that each new line continues; None: each its own.
     line, place, token, logprob : [accepted] what is written, on new lines.
     """
 
-    parents: Ints
+    parents: Ints | None
     line: Ints
     place: Ints
     token: Ints

@@ -168,8 +168,8 @@ def _leave(draft: Draft, finished: list[list[Draft]], questions: _Questions[K], 
     for line in np.flatnonzero(done):
         finished[int(draft.owners[line])].append(draft.take(slice(line, line + 1)))
     stay = np.flatnonzero(~done)
-    if parents is not None and len(stay):
-        questions.take(parents[stay])
+    if len(stay):
+        questions.take(stay if parents is None else parents[stay])
     draft = draft.take(stay)
     return replace(draft, ended=np.array([len(finished[owner]) for owner in draft.owners], dtype=np.int64))
 

@@ -46,8 +46,7 @@ class Policy(ABC):
 def _accepted(draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None) -> Move:
     """A token drawn for every place asked, all accepted."""
     token = sampling.draw(asked.allowed, generator)
-    lines = np.arange(draft.canvas.lines)
-    return Move(lines, asked.line, asked.place, token.cpu().numpy().astype(np.int64), asked.logprob(token))
+    return Move(None, asked.line, asked.place, token.cpu().numpy().astype(np.int64), asked.logprob(token))
 
 
 @dataclass(frozen=True)

@@ -73,15 +73,17 @@ def next_place(canvas: Canvas, rule: Rule, kind: str) -> View:
     """
     waits = ~canvas.done
     written = np.where(waits, canvas.open.argmax(1), canvas.inside.sum(1))
-    place = written[:, None] - written.max() + np.arange(written.max())
-    last = np.arange(place.shape[1]) == place.shape[1] - 1
+    longest = int(written.max())
+    place = written[:, None] + np.arange(-longest, 0)
+    asks = np.full(place.shape, NOTHING)
+    asks[:, -1:] = np.where(waits, written, NOTHING)[:, None]
     known = np.maximum(place, 0)  # padding stands before place 0, where no table of positions reaches
     opening = canvas.given[np.arange(canvas.lines)[:, None], known]
     return View.of(
         Slots.of(place, np.where(place >= 0, 0, NO_DOCUMENT), segment=np.where(opening, 0, 1), positions=known),
         rule,
         shows=place,
-        asks=np.where(last & waits[:, None], place + 1, NOTHING),
+        asks=asks,
         most_asks=1,
         kind=kind,
     )

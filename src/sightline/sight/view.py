@@ -210,7 +210,7 @@ class View:
             if self.most_asks == self.slots.count:
                 index = np.broadcast_to(np.arange(self.slots.count), asked.shape)
                 self._asked["slots"] = (index, asked)
-            elif self.most_asks == 1:
+            elif self.most_asks == 1 and self.slots.count:
                 index = asked.argmax(1)[:, None]
                 self._asked["slots"] = (index, asked[np.arange(len(asked))[:, None], index])
             else:
