@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def test_a_long_text_is_cut_where_it_does_not_matter(monkeypatch: pytest.MonkeyP
     assert whole == engine_ids(tokenizer, PAGE * 2)
     for chunk in (1, 50, 777):
         monkeypatch.setattr(module, "CHUNK", chunk)
-        assert len(list(module._cut(PAGE))) > 10
+        assert len(list(module._cut_blocks([PAGE]))) > 10
         assert tokenizer.encode(PAGE * 2).tolist() == whole
 
 
@@ -103,6 +103,40 @@ def test_many_equals_one_by_one(kind: str) -> None:
     many = tokenizer.encode_many(iter(texts), title="test")
     assert [ids.tolist() for ids in many] == [tokenizer.encode(text).tolist() for text in texts]
     assert tokenizer.encode_many([]) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_in_one_call_are_the_texts_one_by_one(kind: str) -> None:
+    """Also beside white space, which is cut by what follows it, and beside parts of what stands between two texts."""
+    tokenizer, joint = made(kind), module.JOINT
+    plain = ["", "a", " ", "b  ", "  c", "\n", "", "'s", "1", "234", "的", "😀", joint[:2], joint[2:], joint[:1] * 3]
+    for texts in (plain, [*plain, f"x{joint}y", joint, joint * 2], [joint + joint[:3], joint[3:]], [""], ["", ""]):
+        ids, counts = tokenizer.encode_joined(texts)
+        whole = [tokenizer.encode(text).tolist() for text in texts]
+        assert counts.tolist() == [len(one) for one in whole] and ids.tolist() == list(chain(*whole))
+        assert [one.tolist() for one in tokenizer.encode_batch(texts)] == whole
+        assert tokenizer.kind == "wordpiece" or whole == [engine_ids(tokenizer, text) for text in texts]
+
+
+def test_what_stands_between_texts_overlaps_itself_nowhere() -> None:
+    """A text could otherwise end in a part of it and hide a whole one, with their number unchanged."""
+    assert not any(module.JOINT.startswith(module.JOINT[at:]) for at in range(1, len(module.JOINT)))
+
+
+def test_more_white_space_than_tiktoken_bears() -> None:
+    tokenizer, text = made("bpe"), f"a{' ' * 1_100_000}b"
+    assert tokenizer._bulk is not None
+    with pytest.raises(ValueError):
+        tokenizer._bulk.encode_to_numpy(text, disallowed_special=())
+    ids, counts = tokenizer.encode_joined(["first", text, ""])
+    assert counts.tolist() == [len(tokenizer.encode("first")), len(ids) - len(tokenizer.encode("first")), 0]
+    assert tokenizer.decode(ids) == f"first{text}"
+
+
+def test_half_a_character_is_replaced() -> None:
+    tokenizer = made("bpe")
+    assert tokenizer.decode(tokenizer.encode("a\ud83d b")) == "a\ufffd b"
+    assert tokenizer.decode(tokenizer.encode_batch(["x", "a\ud83d b"])[1]) == "a\ufffd b"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -28,6 +28,7 @@ from ..files import fingerprint
 from ..progress import bar
 from . import dataset, python_docs
 from .source import (
+    BLOCK,
     DAMAGED,
     READABLE,
     TABLES,
@@ -147,7 +148,8 @@ def read(
         folder, remarks = python_docs.folder()
         notes.extend(remarks)
         reading = Reading("text", label or "label", "file", "id")
-        found = list(_files_read(store, folder, sorted(folder.glob("*.jsonl")), reading, strict))
+        files = sorted(file.name for file in folder.glob("*.jsonl"))
+        found = list(_files_read(store, folder, files, reading, strict))
     else:
         path = Path(corpus).expanduser()
         if path.exists():
@@ -207,19 +209,25 @@ def _standard_input(reading: Reading) -> Iterator[Item]:
     yield from documents_from(io.BytesIO(content), INPUT, reading, kind)
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Every file under a folder in a fixed order, hidden ones left out."""
-    files: list[Path] = []
+def _walk(folder: Path) -> list[str]:
+    """Every file under a folder, by its path from there, in a fixed order; hidden ones left out.
+
+    They may be a million, so they stay strings, which cost a tenth of paths.
+    """
+    files: list[str] = []
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        files.extend(Path(here) / name for name in sorted(names) if not name.startswith("."))
+        inner = Path(here).relative_to(folder).as_posix()
+        start = "" if inner == "." else f"{inner}/"
+        files.extend(start + name for name in sorted(names) if not name.startswith("."))
     return files
 
 
-def _chosen(path: Path, notes: list[str]) -> list[Path]:
-    """The files of a corpus that hold text; the others are said, or refused where there is nothing else."""
+def _chosen(path: Path, notes: list[str]) -> list[str]:
+    """The files of a corpus that hold text, by their paths in its folder; the others are said, or refused where there
+    is nothing else."""
     if path.is_file():
-        return [_text_file(path, notes)]
+        return [_text_file(path, notes).name]
     files = _walk(path)
     if not files:
         raise SightlineError(f"{path} is an empty folder", f"Put files into it ({READABLE})")
@@ -227,19 +235,20 @@ def _chosen(path: Path, notes: list[str]) -> list[Path]:
     if not texts:
         _refuse(path, kind_of(path))
         raise SightlineError(f"{path} holds no file that can be read as text", f"The formats are {READABLE}")
-    others = Counter("".join(file.suffixes[-2:]) or file.name for file in files if format_of(file) not in TEXTUAL)
+    left = (PurePath(file) for file in files if format_of(file) not in TEXTUAL)
+    others = Counter("".join(file.suffixes[-2:]) or file.name for file in left)
     if others:
         told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         notes.append(f"left out, not text: {told}")
     aside = [file for file in texts if _is_aside(file)]
     if aside and len(aside) < len(texts):
         texts = [file for file in texts if not _is_aside(file)]
-        told = ", ".join(str(file.relative_to(path)) for file in aside[:5])
+        told = ", ".join(aside[:5])
         notes.append(f"left out, about the corpus and not of it: {told}{' and more' if len(aside) > 5 else ''}")
-    named = {file: split_named(file.relative_to(path)) for file in texts}
+    named = {file: split_named(file) for file in texts}
     unnamed = [file for file in texts if named[file] is None]
     if unnamed and "train" in named.values():
-        told = ", ".join(str(file.relative_to(path)) for file in unnamed[:5])
+        told = ", ".join(unnamed[:5])
         notes.append(f"left out, since other files are named train: {told}{' and more' if len(unnamed) > 5 else ''}")
         texts = [file for file in texts if named[file] is not None]
     return texts
@@ -263,41 +272,41 @@ def _refuse(path: Path, kind: Kind) -> None:
     )
 
 
-def _is_aside(file: Path) -> bool:
-    words = re.split(r"[._\-\s]", file.name.lower())
-    return file.name.lower() in BOOKKEEPING or any(word in ASIDE for word in words)
+def _is_aside(file: str) -> bool:
+    name = file.rpartition("/")[2].lower()
+    return name in BOOKKEEPING or not ASIDE.isdisjoint(re.split(r"[._\-\s]", name))
 
 
 def _beside(path: Path) -> list[str]:
     """A word to who gives train.jsonl alone while dev and test lie beside it."""
-    if split_named(PurePath(path.name)) != "train":
+    if split_named(path.name) != "train":
         return []
     others = sorted(
         file.name
         for file in path.parent.iterdir()
-        if file.is_file() and format_of(file) == format_of(path) and split_named(PurePath(file.name)) in ("dev", "test")
+        if file.is_file() and format_of(file) == format_of(path) and split_named(file.name) in ("dev", "test")
     )
     return [f"{', '.join(others)} beside {path.name} not read: give the folder to use them"] if others else []
 
 
-def _files_read(store: Store, root: Path, files: Sequence[Path], reading: Reading, strict: bool) -> Iterator[_Found]:
-    with bar("reading", sum(file.stat().st_size for file in files), "bytes") as shown:
-        for file in files:
-            left = file.stat().st_size
+def _files_read(store: Store, root: Path, files: Sequence[str], reading: Reading, strict: bool) -> Iterator[_Found]:
+    sizes = [os.stat(os.path.join(root, file)).st_size for file in files]
+    with bar("reading", sum(sizes), "bytes") as shown:
+        for file, left in zip(files, sizes, strict=True):
 
             def told(count: int) -> None:
                 nonlocal left
                 left -= count
                 shown.advance(count)
 
-            yield _file_read(store, file, file.relative_to(root), reading, strict, told)
-            shown.advance(max(0, left), file.name)
+            yield _file_read(store, os.path.join(root, file), file, reading, strict, told)
+            shown.advance(max(0, left), file.rpartition("/")[2])
 
 
 def _file_read(
-    store: Store, file: Path, relative: Path, reading: Reading, strict: bool, told: Callable[[int], None]
+    store: Store, file: str, name: str, reading: Reading, strict: bool, told: Callable[[int], None]
 ) -> _Found:
-    kind, name, split, first = format_of(file), relative.as_posix(), split_named(relative), len(store)
+    kind, split, first = format_of(name), split_named(name), len(store)
     if kind in TABLES:
         return _found(store, name, split, documents_in(file, name, reading, kind, told), strict)
     try:
@@ -328,9 +337,7 @@ def _grouped(store: Store, rows: Iterable[tuple[str, Item]], strict: bool) -> li
         else:
             remarks.append(item)
     return [
-        _Found(
-            split, split_named(PurePath(split)), Documents(store, np.array(index, np.int64)), tuple(bad), tuple(told)
-        )
+        _Found(split, split_named(split), Documents(store, np.array(index, np.int64)), tuple(bad), tuple(told))
         for split, (index, bad, told) in groups.items()
     ]
 
@@ -373,10 +380,13 @@ def _contents(groups: Sequence[Documents]) -> list[str]:
     """The fingerprint of each group; groups of the same documents are looked at once, large ones side by side."""
     keys = [fingerprint(group.numbers.tobytes()) for group in groups]
     distinct = dict(zip(keys, groups, strict=True))
-    total = sum(text_bytes(group) for group in distinct.values())
-    with bar("fingerprints", total, "bytes") as shown, ThreadPoolExecutor(2) as threads:
-        each = threads.map(lambda group: group.content(shown.advance), distinct.values())
-        found = dict(zip(distinct, each, strict=True))
+    sizes = {key: text_bytes(group) for key, group in distinct.items()}
+    with bar("fingerprints", sum(sizes.values()), "bytes") as shown, ThreadPoolExecutor(2) as threads:
+        large = {
+            key: threads.submit(group.content, shown.advance) for key, group in distinct.items() if sizes[key] > BLOCK
+        }
+        found = {key: group.content(shown.advance) for key, group in distinct.items() if key not in large}
+        found |= {key: each.result() for key, each in large.items()}
     return [found[key] for key in keys]
 
 

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ AHEAD = 2  # batches under way per worker
 START = "import sys; sys.path[:0] = sys.argv[1:]; from sightline.data.pool import serve; serve()"
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A text in UTF-8, or a stretch of one; bos stands before the first piece of a document, eos behind the last."""
 
     raw: bytes
@@ -94,16 +93,16 @@ def encoded(
 
 def streamed(batch: Batch, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> Stream:
     """The tokens of a batch, worked out here."""
-    bos, eos = np.array([tokenizer.need("bos")], np.int32), np.array([tokenizer.need("eos")], np.int32)
-    parts: list[NDArray[np.int32]] = []
-    counts = np.zeros(len(batch), np.int64)
-    for at, (piece, ids) in enumerate(
-        zip(batch, tokenizer.encode_batch([piece.raw.decode("utf-8") for piece in batch]), strict=True)
-    ):
-        marked = [*([bos] if piece.first else []), ids, *([eos] if piece.last else [])]
-        parts += marked
-        counts[at] = sum(len(part) for part in marked)
-    return Stream(np.concatenate(parts).astype(dtype), counts)
+    ids, counts = tokenizer.encode_joined([piece.raw.decode("utf-8") for piece in batch])
+    first, last = np.array([piece.first for piece in batch]), np.array([piece.last for piece in batch])
+    counts = counts + first + last
+    ends = np.cumsum(counts)
+    begin, end = (ends - counts)[first], ends[last] - 1
+    tokens = np.empty(ends[-1], dtype)
+    text = np.ones(len(tokens), bool)
+    text[begin] = text[end] = False
+    tokens[begin], tokens[end], tokens[text] = tokenizer.need("bos"), tokenizer.need("eos"), ids
+    return Stream(tokens, counts)
 
 
 class _Pool:

@@ -170,18 +170,12 @@ class _Mark:
         self._digest = hashlib.blake2b(digest_size=8)
         self._gathered: list[bytes] = []
         self._size = 0
-        for part in (str(LAYOUT), tokenizer.fingerprint):
-            self.begin(len(part.encode()))
-            self.add(part.encode())
+        for part in (str(LAYOUT).encode(), tokenizer.fingerprint.encode()):
+            self._gathered += (len(part).to_bytes(8, "little"), part)
 
     def document(self, name: bytes, size: int) -> None:
         """A document begins; its ``size`` bytes are to be added."""
-        self.begin(len(name))
-        self.add(name)
-        self.begin(size)
-
-    def begin(self, size: int) -> None:
-        self._gathered.append(size.to_bytes(8, "little"))
+        self._gathered += (len(name).to_bytes(8, "little"), name, size.to_bytes(8, "little"))
 
     def add(self, raw: bytes) -> None:
         self._gathered.append(raw)
@@ -253,8 +247,8 @@ def _pieces(
 ) -> Iterator[Piece]:
     """Short texts whole, long ones in pieces; on the way their ids are written and they are fingerprinted."""
     for at, (name, whole) in enumerate(_texts(documents)):
-        names.write(json.dumps(name.decode("utf-8")) + "\n")
-        mark.document(name, int(lengths[at]))
+        names.write(json.encoder.encode_basestring_ascii(name.decode("utf-8")) + "\n")
+        mark.document(name, int(lengths[at]) if whole is None else len(whole))
         if whole is not None and len(whole) <= BATCH:
             mark.add(whole)
             yield Piece(whole)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -41,13 +40,9 @@ class Parts:
     how: str
 
 
-def split_named(path: PurePath) -> Split | None:
+def split_named(path: str) -> Split | None:
     """The split that a path names: by its folders first, then by parts of the file's name (``wiki.train.tokens``)."""
-    for part in path.parts:
-        for word in re.split(r"[._\-]", part.lower()):
-            if word in WORDS:
-                return WORDS[word]
-    return None
+    return next((WORDS[word] for word in re.split(r"[./_\-]", path.lower()) if word in WORDS), None)
 
 
 def by_content(documents: Documents, name: str) -> Parts:

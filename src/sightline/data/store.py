@@ -140,7 +140,8 @@ class Store:
                 head, whole = name + label, size <= BLOCK and text == begin + name + label
                 until = text + size if whole else begin + head
                 if begin < start or until > start + len(window):
-                    start, window = begin, self._read(begin, max(until - begin, min(BLOCK, self._end - begin)))
+                    ahead = 0 if number == few[-1] else min(BLOCK, self._end - begin)
+                    start, window = begin, self._read(begin, max(until - begin, ahead))
                 here = begin - start
                 raw: bytes | None
                 if whole:
@@ -149,17 +150,19 @@ class Store:
                     raw = None if size > BLOCK else self.raw(number)
                 yield window[here : here + name], window[here + name : here + head], raw
 
-    def sizes(self) -> NDArray[np.int64]:
-        """UTF-8 bytes of each text."""
-        return np.array(self._sizes, np.int64)
+    # The columns are looked into, not copied: a corpus of a million files asks for one document a million times.
 
-    def places(self) -> NDArray[np.float64]:
-        """Where each text falls between 0 and 1, by its content alone."""
-        return np.array(self._places, np.uint64).astype(np.float64) / 2**64
+    def sizes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """UTF-8 bytes of some texts."""
+        return np.asarray(self._sizes)[numbers]
 
-    def labelled(self) -> NDArray[np.bool_]:
-        """Which documents have a label."""
-        known: NDArray[np.bool_] = np.array(self._label_sizes, np.int64) >= 0
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Where some texts fall between 0 and 1, by their content alone."""
+        return np.asarray(self._places)[numbers].astype(np.float64) / 2**64
+
+    def labelled(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some documents have a label."""
+        known: NDArray[np.bool_] = np.asarray(self._label_sizes)[numbers] >= 0
         return known
 
     @property
@@ -260,15 +263,15 @@ class Documents(Sequence[Document]):
 
     def sizes(self) -> NDArray[np.int64]:
         """UTF-8 bytes of each text."""
-        return self.store.sizes()[self.numbers]
+        return self.store.sizes(self.numbers)
 
     def places(self) -> NDArray[np.float64]:
         """Where each text falls between 0 and 1, by its content alone."""
-        return self.store.places()[self.numbers]
+        return self.store.places(self.numbers)
 
     def labelled(self) -> NDArray[np.bool_]:
         """Which documents have a label."""
-        return self.store.labelled()[self.numbers]
+        return self.store.labelled(self.numbers)
 
     def raw(self, at: int) -> bytes:
         """One text in UTF-8."""
@@ -302,9 +305,9 @@ class Documents(Sequence[Document]):
         """The fingerprint of texts and labels, in their order; ``told`` hears how many bytes were looked at."""
         digest = hashlib.blake2b(digest_size=8)
         gathered, size = list[bytes](), 0
-        sizes, numbers = self.sizes(), self.numbers
-        for at, (_, label, raw) in enumerate(self.store.records(numbers)):
-            gathered.append(int(sizes[at]).to_bytes(8, "little"))
+        for at, (_, label, raw) in enumerate(self.store.records(self.numbers)):
+            length = self.store.sizes(self.numbers[at : at + 1]).item() if raw is None else len(raw)
+            gathered.append(length.to_bytes(8, "little"))
             for block in self.blocks(at) if raw is None else (raw,):
                 gathered.append(block)
                 size += len(block)
