@@ -36,7 +36,7 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def ours(model: Model, prompts: np.ndarray, native: bool, forbidden: Sequence[int] = ()) -> Callable[[], Any]:
     def by_torch(view: View, tokens: np.ndarray, cache: Cache | None = None) -> torch.Tensor:
-        return model.head.logits(model._asked(view, model.states(view, tokens, cache)))  # type: ignore[operator]
+        return model.head.logits(model._asked(model._index(view), model.states(view, tokens, cache)))  # type: ignore[operator]
 
     def call() -> Any:
         canvas = Canvas.of([(prompt, WRITTEN, []) for prompt in prompts])

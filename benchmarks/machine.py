@@ -1,26 +1,22 @@
-"""What every result of a benchmark is stored with: machine, versions, command, date; and a watch on other load."""
+"""What every result of a benchmark is stored with: machine, versions, command, date. Needs Python alone."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
 
 
 def data_folder() -> Path:
     """The folder of real data sets: $SIGHTLINE_DATA, or ../shared/data beside the checkout."""
-    import os
-
     folder = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         sys.exit(f"no data sets in {folder.name}: set SIGHTLINE_DATA to the folder that holds them")
@@ -35,8 +31,9 @@ def described(packages: Sequence[str]) -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "machine": f"{name}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB",
+        "machine": f"{name}, {os.cpu_count()} cores, {memory >> 30} GiB",
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
@@ -58,29 +55,13 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
-class Quiet:
-    """Watches the cores over a block: the share of them that other programs used."""
-
-    def __enter__(self) -> Quiet:
-        self._start, self._wall, self._own = psutil.cpu_times(), time.perf_counter(), time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        now = psutil.cpu_times()
-        busy = sum(
-            getattr(now, kind) - getattr(self._start, kind) for kind in ("user", "system", "nice") if hasattr(now, kind)
-        )
-        self.seconds = time.perf_counter() - self._wall
-        others = busy - (time.process_time() - self._own)
-        self.others = max(0.0, others / (self.seconds * (psutil.cpu_count() or 1)))
-
-
-def write(name: str, record: dict[str, Any], table: str) -> None:
-    """Store a result as JSON and as Markdown."""
+def write(name: str, record: dict[str, Any], table: str, show: bool = True) -> None:
+    """Store a result as JSON and as Markdown, in ``results`` or in the folder that $OUT names."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     about = record["about"]
     versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
     foot = f"\n{about['machine']}; Python {about['python']}, {versions}; `{about['command']}`; {about['date']}.\n"
     (RESULTS / f"{name}.md").write_text(table + foot, encoding="utf-8")
-    print(table + foot)
+    if show:
+        print(table + foot)

@@ -11,10 +11,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from machine import Quiet
+import psutil
 
 CLEAN = 0.06  # of the cores
 TRIES = 3  # blocks thrown away per block kept, at most
+
+
+class Quiet:
+    """Watches the cores over a block: the share of them that other programs used."""
+
+    def __enter__(self) -> Quiet:
+        self._start, self._wall, self._own = psutil.cpu_times(), time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        now = psutil.cpu_times()
+        busy = sum(
+            getattr(now, kind) - getattr(self._start, kind) for kind in ("user", "system", "nice") if hasattr(now, kind)
+        )
+        self.seconds = time.perf_counter() - self._wall
+        others = busy - (time.process_time() - self._own)
+        self.others = max(0.0, others / (self.seconds * (psutil.cpu_count() or 1)))
 
 
 @dataclass(frozen=True)

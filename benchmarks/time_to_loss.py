@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import Quiet, data_folder, described, write
+from machine import data_folder, described, write
+from paired import Quiet
 from torch.nn import functional as F
 
 from sightline.data import Document, Packed, Rows, TokenFile, Tokenizer, read, tokenized, train_tokenizer

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import zstandard
-
 Cut = Literal["file", "lines", "blank"]
 Format = Literal["text", "rows", "parquet", "arrow", "pairs", "numbers", "unknown"]
 
@@ -45,7 +43,7 @@ BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 18
 SMALL = 1 << 13  # bytes that gzip's reader unpacks at a time: of damaged ones nothing is had
 TABLES: frozenset[Format] = frozenset(["rows", "parquet", "arrow"])  # the other formats are plain text
-DAMAGED = (EOFError, zlib.error, zstandard.ZstdError, OSError)
+DAMAGED = (EOFError, zlib.error, OSError)
 
 
 @dataclass(frozen=True)
@@ -122,12 +120,18 @@ class _Unpacked(io.RawIOBase):
 
 def _zst_blocks(handle: IO[bytes]) -> Iterator[bytes]:
     """A .zst file unpacked; unlike zstandard's own reader it notices a file that is cut short."""
+    import zstandard  # here, so that who reads no such file need not have it
+
     frame, begun = zstandard.ZstdDecompressor().decompressobj(), False
     while packed := (frame.unused_data if frame.eof else b"") or handle.read(BLOCK):
         if frame.eof:
             frame = zstandard.ZstdDecompressor().decompressobj()
         begun = True
-        if block := frame.decompress(packed):
+        try:
+            block = frame.decompress(packed)
+        except zstandard.ZstdError as error:
+            raise EOFError(str(error)) from error
+        if block:
             yield block
     if begun and not frame.eof:
         raise EOFError("it ends in the middle of a frame")

@@ -19,10 +19,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-import tiktoken
 from numpy.typing import NDArray
 from tokenizers import Regex, pre_tokenizers
 from tokenizers import Tokenizer as Engine
@@ -44,6 +43,9 @@ from .pieces import (
 from .sentences import sentence_ends
 from .store import byte_count
 from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import tiktoken
 
 Kind = Literal["bpe", "byte", "char", "wordpiece"]
 Role = Literal["pad", "bos", "eos", "mask", "cls", "sep"]
@@ -441,6 +443,8 @@ def _bulk(
     order = [layout["model"]["vocab"][token] for token in merged]
     if order != sorted(set(order)) or not all(token["special"] for token in layout["added_tokens"]):
         return None
+    import tiktoken  # here, so that who has no such tokenizer need not have it
+
     ranks = {piece: id for id, piece in enumerate(pieces) if piece}
     if any(bytes([byte]) not in ranks for byte in range(256)):
         return None

@@ -16,6 +16,7 @@ from ..stacks.cache import Cache
 from ..stacks.head import Head
 from ..stacks.look import Kernel, Look
 from ..stacks.native import answered
+from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
 from .base import Objective
@@ -63,6 +64,7 @@ class Model(nn.Module):
         self.head = head
         self.tokenizer = tokenizer
         self.kernel: Kernel | None = None  # fixed by a compiled run, so that no batch builds another graph
+        self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
 
     @property
     def depth(self) -> Depth:
@@ -90,7 +92,8 @@ class Model(nn.Module):
 
     def look(self, view: View, tokens: NDArray[Any]) -> Look:
         """The view over the rows' tokens, on the model's device."""
-        return Look.of(view, tokens, self.device, self.kernel)
+        look = Look.of(view, tokens, self.device, self.kernel)
+        return cast(Transformer, self.stack).with_blocks(look) if look.kernel == "flex" else look
 
     def states(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """States [lines, slots, width] of the view's slots."""
@@ -102,30 +105,37 @@ class Model(nn.Module):
         last = self.stack(self.look(view, tokens), None, taps)
         return [*taps[:-1], cast(Tensor, last)]
 
-    def _asked(self, view: View, states: Tensor) -> Tensor:
-        """States of the asked slots, [lines, most_asks, width]."""
+    def _index(self, view: View) -> Tensor | None:
+        """Where the asked slots stand, [lines, most_asks], or None where every slot is asked."""
         if view.most_asks == view.slots.count:
-            return states
-        index = torch.from_numpy(np.ascontiguousarray(view.asked_slots[0])).to(states.device)
-        return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
+            return None
+        return torch.from_numpy(np.ascontiguousarray(view.asked_slots[0])).to(self.device)
+
+    def _asked(self, index: Tensor | None, states: Tensor) -> Tensor:
+        """States of the asked slots, [lines, most_asks, width]."""
+        return states if index is None else states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
 
     def grade(self, view: View, tokens: NDArray[Any]) -> Answers:
         """Nats of the view's answers over the rows' tokens [rows, positions]."""
-        picked = self._asked(view, self.states(view, tokens))
+        index = self._index(view)  # what comes from the processor comes first: a copy waits for what a GPU is doing
+        answers = torch.from_numpy(view.answers(tokens)).to(self.device)
+        weights = torch.from_numpy(view.answer_weights()).to(self.device)
+        picked = self._asked(index, self.states(view, tokens))
         shape = picked.shape[:2]
-        answers = torch.from_numpy(view.answers(tokens)).to(picked.device)
-        weights = torch.from_numpy(view.answer_weights()).to(picked.device)
         graded = self.head(picked.flatten(0, 1), answers.flatten(), weights.flatten())
         return Answers(graded.total, graded.nats.view(shape), graded.logsumexp.view(shape))
 
     def logits(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
         if cache is not None:
-            quick = answered(self.stack, self.head, view, tokens, cache)
+            if self.device.type == "cuda":
+                quick = replayed(self.stack, self.head, view, tokens, cache, self.compiled_steps)
+            else:
+                quick = answered(self.stack, self.head, view, tokens, cache)
             if quick is not None:
                 return quick
         head = cast(Head, self.head)  # or a table's, which answers the same calls
-        return head.logits(self._asked(view, self.states(view, tokens, cache)))
+        return head.logits(self._asked(self._index(view), self.states(view, tokens, cache)))
 
     @torch.no_grad()
     def examined(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -152,8 +152,12 @@ class Rule(ABC):
     """Who may see whom. Two rules are equal when they are the same expression."""
 
     @abstractmethod
-    def __call__(self, asker: Any, seen: Any) -> Any:
+    def holds(self, asker: Any, seen: Any) -> Any:
         """Truth for the two slots, in whatever array type their fields are."""
+
+    def __call__(self, asker: Any, seen: Any) -> Any:
+        """The same; graphs take ``holds``, since torch 2.11's compiler asks what is called whether it is true."""
+        return self.holds(asker, seen)
 
     @property
     @abstractmethod
@@ -195,7 +199,7 @@ class Compare(Rule):
     sign: str
     right: Value
 
-    def __call__(self, asker: Any, seen: Any) -> Any:
+    def holds(self, asker: Any, seen: Any) -> Any:
         return _OPERATORS[self.sign](self.left.of(asker, seen), self.right.of(asker, seen))
 
     @cached_property
@@ -210,8 +214,8 @@ class Named(Rule):
     name: str
     rule: Rule
 
-    def __call__(self, asker: Any, seen: Any) -> Any:
-        return self.rule(asker, seen)
+    def holds(self, asker: Any, seen: Any) -> Any:
+        return self.rule.holds(asker, seen)
 
     @property
     def text(self) -> str:
@@ -233,10 +237,10 @@ class All(Rule):
         ordered = tuple(parts[text] for text in sorted(parts))
         return ordered[0] if len(ordered) == 1 else All(ordered)
 
-    def __call__(self, asker: Any, seen: Any) -> Any:
-        truth = self.parts[0](asker, seen)
+    def holds(self, asker: Any, seen: Any) -> Any:
+        truth = self.parts[0].holds(asker, seen)
         for part in self.parts[1:]:
-            truth = truth & part(asker, seen)
+            truth = truth & part.holds(asker, seen)
         return truth
 
     @cached_property
@@ -265,10 +269,10 @@ class AnyOf(Rule):
         ordered = tuple(parts[text] for text in sorted(parts))
         return ordered[0] if len(ordered) == 1 else AnyOf(ordered)
 
-    def __call__(self, asker: Any, seen: Any) -> Any:
-        truth = self.parts[0](asker, seen)
+    def holds(self, asker: Any, seen: Any) -> Any:
+        truth = self.parts[0].holds(asker, seen)
         for part in self.parts[1:]:
-            truth = truth | part(asker, seen)
+            truth = truth | part.holds(asker, seen)
         return truth
 
     @cached_property
@@ -282,8 +286,8 @@ class Not(Rule):
 
     part: Rule
 
-    def __call__(self, asker: Any, seen: Any) -> Any:
-        return ~self.part(asker, seen)
+    def holds(self, asker: Any, seen: Any) -> Any:
+        return ~self.part.holds(asker, seen)
 
     @cached_property
     def text(self) -> str:

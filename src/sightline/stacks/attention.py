@@ -10,9 +10,11 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
 from ..sight import Rule, seats
 from .blocks import Block, added, attend_in_blocks, of_everything, of_triangle, of_truth
+from .flex import attend_by_blocks
 from .look import Kernel, Look
 
 FEWEST = 16  # queries: below, a block's calls cost more than its work (a cached step asks one)
@@ -21,7 +23,7 @@ MOST = 2048  # keys: above, torch's kernel is as fast, and keeps no probabilitie
 
 def allowed(sight: Rule, asking: Look, shown: Look) -> Tensor:
     """The sight as truth values [B, Q, K]."""
-    truth = sight(seats(asking, True), seats(shown, False))
+    truth = sight.holds(seats(asking, True), seats(shown, False))
     return torch.as_tensor(truth).expand(asking.tokens.shape[0], asking.tokens.shape[1], shown.tokens.shape[1])
 
 
@@ -33,12 +35,19 @@ class Mask:
 
     Parameters
     ----------
-    kernel : ``full``, ``triangle``, or ``mask``, which reads ``truth`` [B, Q, K].
+    kernel : ``full``, ``triangle``, ``mask``, which reads ``truth`` [B, Q, K], or ``flex``, which reads ``flex``.
     scores : additive scores [B, H, Q, K] of positions, or None.
     """
 
-    def __init__(self, kernel: Kernel, truth: Tensor | None = None, scores: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        truth: Tensor | None = None,
+        scores: Tensor | None = None,
+        flex: BlockMask | None = None,
+    ) -> None:
         self.kernel: Kernel = kernel
+        self.flex = flex
         self.blind: Tensor | None = None
         self.truth: Tensor | None = None
         self.scores = scores
@@ -46,7 +55,8 @@ class Mask:
         self._added: dict[torch.dtype, Tensor] = {}
         if truth is not None:
             blind = ~truth.any(-1, keepdim=True)
-            asked_for = torch.compiler.is_compiling() or bool(blind.any())  # a graph does not branch on values
+            unread = torch.compiler.is_compiling() or truth.device.type != "cpu"  # no graph, and no GPU, waits for it
+            asked_for = unread or bool(blind.any())
             self.blind = blind[:, None] if asked_for else None
             self.truth = truth | blind
 
@@ -83,8 +93,12 @@ class Mask:
 
 def attend(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKD: Tensor, mask: Mask, scale: float, dropout: float = 0.0) -> Tensor:
     """Softmax attention; keys with fewer heads than queries are shared by groups of heads (Ainslie et al., 2023)."""
+    if mask.flex is not None:
+        return attend_by_blocks(q_BHQD, k_BHKD, v_BHKD, mask.flex, scale)
     lines, heads, asking, _ = q_BHQD.shape
     shown = k_BHKD.shape[2]
+    if asking == 1 and q_BHQD.device.type != "cpu" and mask.scores is None and not dropout:
+        return attend_one(q_BHQD, k_BHKD, v_BHKD, mask, scale)
     groups = heads // k_BHKD.shape[1]
     if groups > 1:
         k_BHKD = k_BHKD.repeat_interleave(groups, dim=1)
@@ -97,6 +111,20 @@ def attend(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKD: Tensor, mask: Mask, scale: fl
         seen = F.scaled_dot_product_attention(
             q_BHQD, k_BHKD, v_BHKD, attn_mask=added, is_causal=triangle, scale=scale, dropout_p=dropout
         )
+    return seen if mask.blind is None else seen.masked_fill(mask.blind, 0.0)
+
+
+def attend_one(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKD: Tensor, mask: Mask, scale: float) -> Tensor:
+    """Attention of one asking slot a line, on a GPU: two products that read each key once for all heads that share it.
+
+    Torch's kernels share the work out by queries, so that one query leaves most of a GPU idle.
+    """
+    lines, heads, _, width = q_BHQD.shape
+    shared = k_BHKD.shape[1]
+    score = (q_BHQD.reshape(lines, shared, heads // shared, width) * scale @ k_BHKD.mT).float()
+    if mask.truth is not None:
+        score = score.masked_fill(~mask.truth[:, None], -math.inf)
+    seen = (torch.softmax(score, -1).to(v_BHKD.dtype) @ v_BHKD).reshape(q_BHQD.shape)
     return seen if mask.blind is None else seen.masked_fill(mask.blind, 0.0)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .parts import Activation, Norm, activated, norm
 
 CHUNK = 2**23  # logits worked out at once, 32 MiB in fp32: smaller chunks add to the table's gradient more often
+WIDE = 2**28  # the same on a GPU, 512 MiB in half precision: the table's gradient is read and written once a chunk
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class _Grade(torch.autograd.Function):
         d_states = torch.empty_like(states) if wanted else None
         d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted and bias is not None else None
-        rows = max(1, CHUNK // table.shape[0])
+        rows = max(1, (CHUNK if states.device.type == "cpu" else WIDE) // table.shape[0])
         for start in range(0, answers.shape[0], rows):
             part = slice(start, start + rows)
             x, answer, weight = states[part].to(kind), answers[part, None], weights[part, None]
@@ -148,5 +149,4 @@ class Head(nn.Module):
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., vocabulary] for a decoder, with padding barred; never for a loss."""
         logits = torch.nn.functional.linear(self.transformed(states), self.weight, self.bias).float()
-        logits[..., self.barred] = -torch.inf
-        return logits
+        return logits.index_fill_(-1, self.barred, -torch.inf)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor
 from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document
 from ..sight.rule import FIELDS
 
-Kernel = Literal["full", "triangle", "mask"]
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+Kernel = Literal["full", "triangle", "mask", "flex"]
 _ARRAYS = ("tokens", "positions", *FIELDS)
 
 
@@ -26,7 +30,9 @@ class Look:
     positions : [lines, slots] or [lines, slots, 2] position ids.
     place, order, document, segment, stream : [lines, slots], what rules compare.
     sight : who may see whom, documents kept apart.
-    kernel : ``full`` (all see all), ``triangle`` (each slot sees itself and those before it) or ``mask``.
+    kernel : ``full`` (all see all), ``triangle`` (each slot sees itself and those before it), ``mask`` (truth values)
+        or ``flex`` (block masks, for a stack compiled for a GPU).
+    blocks : for ``flex``, the block mask of each reach of the stack's layers (None: the sight as it is).
     """
 
     tokens: Tensor
@@ -38,11 +44,12 @@ class Look:
     stream: Tensor
     sight: Rule
     kernel: Kernel = "mask"
+    blocks: Mapping[int | None, BlockMask] | None = None
 
     @classmethod
     def of(cls, view: View, tokens: Any, device: torch.device | str = "cpu", kernel: Kernel | None = None) -> Look:
         """The view over the rows' tokens [rows, positions]; ``kernel`` forces a choice (a run fixes it once)."""
-        parts = {name: torch.from_numpy(getattr(view.slots, name)).to(device) for name in FIELDS}
+        parts: dict[str, Any] = {name: torch.from_numpy(getattr(view.slots, name)).to(device) for name in FIELDS}
         return cls(
             tokens=torch.from_numpy(view.shown(np.asarray(tokens))).to(device),
             positions=torch.from_numpy(view.slots.positions).to(device),

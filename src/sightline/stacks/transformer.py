@@ -7,7 +7,7 @@ Shapes: B lines, S slots, H heads, D width of a head, W width of the stack.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import SightlineError
-from ..sight import Depth, everything, near
+from ..sight import Depth, Rule, everything, near
 from .attention import Mask, allowed, attend
 from .cache import Cache
+from .flex import block_mask
 from .look import Look
 from .parts import (
     Activation,
@@ -262,6 +263,22 @@ class Transformer(nn.Module):
         """Width of the states."""
         return self.shape.width
 
+    @property
+    def _reaches(self) -> set[int | None]:
+        return {self.shape.window(layer) for layer in range(self.shape.layers)}
+
+    def _sight(self, look: Look, reach: int | None) -> Rule:
+        return look.sight if reach is None else look.sight & near(reach)
+
+    def with_blocks(self, look: Look) -> Look:
+        """A ``flex`` look with its block masks, which are made outside of a graph.
+
+        FlexAttention takes neither dropout nor the scores of positions here: such a stack gets truth values instead.
+        """
+        if self.shape.positions in ("alibi", "relative") or (self.shape.dropout and self.training):
+            return replace(look, kernel="mask")
+        return replace(look, blocks={reach: block_mask(self._sight(look, reach), look) for reach in self._reaches})
+
     def embedded(self, look: Look) -> Tensor:
         """What enters the first layer, [B, S, W]."""
         x = self.embedding(look.tokens.clamp(min=0))
@@ -299,10 +316,12 @@ class Transformer(nn.Module):
             turn = rotation(look.positions, self.shape.of_head, self.shape.rope_base)
         scores = self._scores(look, shown)
         masks: dict[int | None, Mask] = {}
-        for reach in {self.shape.window(layer) for layer in range(self.shape.layers)}:
+        for reach in self._reaches:
+            if look.blocks is not None:
+                masks[reach] = Mask("flex", flex=look.blocks[reach])
+                continue
             kernel = look.kernel if reach is None and shown is look else "mask"
-            sight = look.sight if reach is None else look.sight & near(reach)
-            truth = allowed(sight, look, shown) if kernel == "mask" else None
+            truth = allowed(self._sight(look, reach), look, shown) if kernel == "mask" else None
             masks[reach] = Mask(kernel, truth, scores)
         x = self.embedded(look)
         if self.shape.dropout and self.training:

@@ -178,8 +178,9 @@ class _Loop:
         self.saved_at = time.monotonic()
         self.working = Working(model, getattr(torch, settings.dtype))
         if settings.compiled:
-            self.working.model.kernel = "mask"  # one graph per kind of view, whatever a batch happens to hold
-            self.working.model.stack.compile(dynamic=False)
+            working = self.working.model  # one graph per kind of view, whatever a batch happens to hold
+            working.kernel = working.kernel or ("flex" if working.device.type == "cuda" else "mask")
+            working.stack.compile(dynamic=False)
 
     def run(
         self,
@@ -243,9 +244,18 @@ class _Loop:
         state.tokens, state.slots, state.asked, state.waiting = counted
         say(f"compiled in {time.perf_counter() - start:.0f} s (not counted)")
 
-    def _eager(self) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def _eager(self) -> Iterator[None]:
         """Validation and samples run as written: their shapes are not the run's, and each would be compiled."""
-        return torch.compiler.set_stance("force_eager") if self.settings.compiled else contextlib.nullcontext()
+        if not self.settings.compiled:
+            yield
+            return
+        kernel, self.model.kernel = self.model.kernel, None
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        finally:
+            self.model.kernel = kernel
 
     def _step(self, number: int, log: Log) -> float | None:
         """One guarded update; the loss, or None where the guard skipped it."""
