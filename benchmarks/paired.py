@@ -18,10 +18,16 @@ TRIES = 3  # blocks thrown away per block kept, at most
 
 
 class Quiet:
-    """Watches the cores over a block: the share of them that other programs used."""
+    """Watches the cores over a block: the share of them that other programs used.
+
+    ``used`` tells the seconds of the cores that are ours, where those are of several processes.
+    """
+
+    def __init__(self, used: Callable[[], float] = time.process_time) -> None:
+        self._used = used
 
     def __enter__(self) -> Quiet:
-        self._start, self._wall, self._own = psutil.cpu_times(), time.perf_counter(), time.process_time()
+        self._start, self._wall, self._own = psutil.cpu_times(), time.perf_counter(), self._used()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -30,7 +36,7 @@ class Quiet:
             getattr(now, kind) - getattr(self._start, kind) for kind in ("user", "system", "nice") if hasattr(now, kind)
         )
         self.seconds = time.perf_counter() - self._wall
-        others = busy - (time.process_time() - self._own)
+        others = busy - (self._used() - self._own)
         self.others = max(0.0, others / (self.seconds * (psutil.cpu_count() or 1)))
 
 
@@ -55,8 +61,16 @@ class Timed:
         return f"{1e3 * self.median:.2f} [{1e3 * self.low:.2f}, {1e3 * self.high:.2f}]"
 
 
-def interleaved(sides: Mapping[str, Callable[[], Any]], blocks: int = 7, seconds: float = 1.0) -> dict[str, Timed]:
-    """Each side called in turns, ``blocks`` times for about ``seconds`` each, after one call that only warms up."""
+def interleaved(
+    sides: Mapping[str, Callable[[], Any]],
+    blocks: int = 7,
+    seconds: float = 1.0,
+    used: Callable[[], float] = time.process_time,
+) -> dict[str, Timed]:
+    """Each side called in turns, ``blocks`` times for about ``seconds`` each, after one call that only warms up.
+
+    ``used`` tells the seconds of the cores that are the sides' own, where those are of several processes.
+    """
     calls: dict[str, int] = {}
     for name, call in sides.items():
         call()
@@ -68,7 +82,7 @@ def interleaved(sides: Mapping[str, Callable[[], Any]], blocks: int = 7, seconds
     for _ in range(blocks):
         for name, call in sides.items():
             for _ in range(TRIES):
-                with Quiet() as quiet:
+                with Quiet(used) as quiet:
                     for _ in range(calls[name]):
                         call()
                 if quiet.others <= CLEAN:

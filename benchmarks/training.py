@@ -27,8 +27,7 @@ import torch
 from machine import described, peak_memory, write
 from paired import Timed, interleaved
 
-from sightline.data import Document, Packed, tokenized, train_tokenizer
-from sightline.data.order import Order
+from sightline.data import Document, Draws, Order, Packed, Rows, tokenized, train_tokenizer
 from sightline.memory import keep_freed_memory
 from sightline.objectives import Causal, Masked
 from sightline.objectives.model import built
@@ -69,22 +68,32 @@ MASKED = 0.15
 
 
 def sightline(work: Work, kind: str, folder: Path, dtype: str = "bfloat16") -> Callable[[], None]:
-    """A whole step of Sightline's own loop, on packed rows of one long document."""
+    """A whole step of Sightline's own loop."""
+    return counted(work, kind, folder, dtype)[0]
+
+
+def counted(work: Work, kind: str, folder: Path, dtype: str, device: str = "cpu") -> tuple[Callable[[], None], float]:
+    """A whole step of Sightline's own loop on packed rows of one long document; its operations as the model counts."""
     tokenizer = train_tokenizer(["abc"], "byte")
     text = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 4 * work.tokens * 16).tolist()))
     packed = Packed(tokenized([Document("letters", text)], tokenizer, folder / "tokens"), work.context, tokenizer)
     objective = Causal(tokenizer.vocabulary) if work.family == "causal" else Masked(tokenizer.vocabulary, rate=MASKED)
     shape = Shape(work.layers, work.width, work.heads, work.vocabulary, work.context)
-    model = built(objective, shape, tokenizer)
+    model = built(objective, shape, tokenizer).to(device)
     order = Order(packed.count, 0)
     settings = Settings(10**6, work.batch, dtype=dtype, optimization=Optimization(kind=kind))  # type: ignore[arg-type]
-    one = stepper(model, lambda step: packed.rows(*order.at(np.arange(work.batch) + step * work.batch)), settings)
-    numbers = itertools.count()
+
+    def rows_of(step: int) -> Rows:
+        return packed.rows(*order.at(np.arange(work.batch) + step * work.batch))
+
+    first = rows_of(0)
+    flops = 3.0 * sum(model.flops(view) for view in objective.ask(first, Draws(0).of(first), 0.0))
+    one, numbers = stepper(model, rows_of, settings), itertools.count()
 
     def step() -> None:
         one(next(numbers))
 
-    return step
+    return step, flops
 
 
 def peer(work: Work, compiled: bool) -> Callable[[], None]:

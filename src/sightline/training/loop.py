@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ from .log import Log
 from .optimizer import Optimizers
 from .settings import Settings
 from .working import Working
+
+if TYPE_CHECKING:
+    from .world import World  # brings in torch's distributed rooms, which take long to load
 
 SAVE_SECONDS = 60.0  # a kill loses at most this much work
 SKIPS = 50  # steps skipped in a row before the run gives up
@@ -132,13 +135,20 @@ def train(
     )
 
 
-def stepper(model: Model, rows_of: Callable[[int], Rows], settings: Settings) -> Callable[[int], None]:
-    """One whole update by its number, outside of any run: nothing is guarded, noted or saved."""
-    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None)
+def stepper(
+    model: Model, rows_of: Callable[[int], Rows], settings: Settings, world: World | None = None
+) -> Callable[[int], float]:
+    """One whole update by its number, outside of any run, and its loss: nothing is guarded, noted or saved.
 
-    def step(number: int) -> None:
-        loop.gradients(number, progress=0.0)
+    In a ``world`` of several processes each reads its share of a step's rows by its own ``rows_of`` (``Order.shard``),
+    is left its share of the model, and gives the loss over all of them.
+    """
+    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None, world)
+
+    def step(number: int) -> float:
+        loss, _, _ = loop.gradients(number, progress=0.0)
         loop.optimizers.step(settings.schedule.factor(0, settings.steps))
+        return loss
 
     return step
 
@@ -167,16 +177,21 @@ class _Loop:
         peak: float,
         bytes_per_token: float,
         names: Callable[[Rows], list[str]] | None,
+        world: World | None = None,
     ) -> None:
         self.model, self.rows_of, self.settings = model, rows_of, settings
         self.folder, self.flops, self.peak = folder, flops_per_step, peak
         self.bytes_per_token, self.names = bytes_per_token, names
         self.draws = Draws(settings.seed)
-        self.optimizers = Optimizers(model, settings.optimization, settings.dtype)
+        self.world = world
+        if world is not None:
+            world.share(model, settings)
+        self.optimizers = Optimizers(model, settings.optimization, settings.dtype, world)
         self.state = _State()
         self.best: dict[str, Tensor] = {}
         self.saved_at = time.monotonic()
-        self.working = Working(model, getattr(torch, settings.dtype))
+        # A shared model is gathered in the type of the products, and needs no copies.
+        self.working = Working(model, getattr(torch, settings.dtype) if world is None else torch.float32)
         if settings.compiled:
             working = self.working.model  # one graph per kind of view, whatever a batch happens to hold
             working.kernel = working.kernel or ("flex" if working.device.type == "cuda" else "mask")
@@ -282,6 +297,8 @@ class _Loop:
         for asked in views:
             for name, count in objective.counts(asked).items():
                 counts[name] = counts.get(name, 0.0) + count
+        if self.world is not None:
+            counts = self.world.added(counts)
         state.waiting += time.perf_counter() - start
         if number == 0:
             model.check(micro[0], views[0])
@@ -296,8 +313,11 @@ class _Loop:
         clip = settings.optimization.clip or math.inf
         slopes = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(slopes)
-        if (size_of_gradient := float(norm)) > clip:  # torch's own clipping multiplies all slopes by 1 where none is
+        size_of_gradient = float(norm if self.world is None else self.world.whole(norm))
+        if size_of_gradient > clip:  # torch's own clipping multiplies all slopes by 1 where none is
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
+        if self.world is not None:
+            loss = self.world.added({"loss": loss})["loss"]
         state.tokens += int((rows.documents >= 0).sum())
         state.slots += sum(view.slots.lines * view.slots.count for asked in views for view in asked)
         state.asked += sum(view.ask_count for asked in views for view in asked)

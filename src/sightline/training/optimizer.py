@@ -8,12 +8,16 @@ by one and costs several times as much on a CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .settings import Optimization
+
+if TYPE_CHECKING:
+    from .world import World
 
 # Coefficients of the odd quintic of each step, for a momentum scaled to norm 1 / 1.02 (Amsel et al., 2025).
 _POLAR = (
@@ -47,6 +51,7 @@ class Muon(torch.optim.Optimizer):
     params : matrices; one that carries ``parts`` (row counts) is treated as that many matrices (q, k and v).
     lr : size of a step, times sqrt(max(1, rows / columns)). momentum : Nesterov's. steps : of the iteration, 1 to 5.
     weight_decay : decoupled, per unit of lr. dtype : of the iteration's products.
+    world : the processes that share the matrices: each turns every matrix whole, and updates the rows that it holds.
     """
 
     def __init__(
@@ -57,8 +62,9 @@ class Muon(torch.optim.Optimizer):
         steps: int = 5,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
+        world: World | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.world = dtype, world
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -66,31 +72,45 @@ class Muon(torch.optim.Optimizer):
         """One update of every matrix that has a gradient."""
         assert closure is None, "Muon takes no closure"
         for group in self.param_groups:
-            stacks: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+            stacks: dict[tuple[int, ...], list[tuple[Tensor, int, Tensor]]] = {}  # rows held, from which one, whole
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
+                held, slope, own = weight, weight.grad, range(weight.shape[0])
+                if self.world is not None:
+                    held, slope = self.world.held(weight), self.world.held(weight.grad)
+                    own = self.world.rows(weight.shape[0])
                 state = self.state[weight]
                 if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(state["momentum"], group["momentum"])
+                    state["momentum"] = torch.zeros_like(held)
+                state["momentum"].lerp_(slope, 1 - group["momentum"])
+                ahead = slope.lerp(state["momentum"], group["momentum"])
                 if group["weight_decay"]:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    held.mul_(1 - group["lr"] * group["weight_decay"])
+                if self.world is not None:
+                    ahead = self.world.gathered(ahead, weight)
                 parts = getattr(weight, "parts", (weight.shape[0],))
-                for matrix, direction in zip(weight.split(parts), ahead.split(parts), strict=True):
-                    stacks.setdefault(tuple(matrix.shape), []).append((matrix, direction))
-            for (rows, columns), pairs in stacks.items():
-                turned = orthogonal(torch.stack([direction for _, direction in pairs]), group["steps"], self.dtype)
+                for stop, direction in zip(accumulate(parts), ahead.split(parts), strict=True):
+                    start = stop - len(direction)
+                    first, last = (min(max(row, start), stop) for row in (own.start, own.stop))
+                    matrix = held[first - own.start : last - own.start]
+                    stacks.setdefault(tuple(direction.shape), []).append((matrix, first - start, direction))
+            for (rows, columns), parted in stacks.items():
+                turned = orthogonal(torch.stack([direction for *_, direction in parted]), group["steps"], self.dtype)
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (matrix, _), update in zip(pairs, turned.unbind(0), strict=True):
-                    matrix.add_(update, alpha=-size)
+                for (matrix, first, _), update in zip(parted, turned.unbind(0), strict=True):
+                    matrix.add_(update[first : first + len(matrix)], alpha=-size)
 
 
 class Optimizers:
-    """The optimizers of a model as one: step, rates, state. ``dtype`` is of the run's matrix products."""
+    """The optimizers of a model as one: step, rates, state.
 
-    def __init__(self, model: nn.Module, settings: Optimization, dtype: str = "float32") -> None:
+    ``dtype`` is of the run's matrix products; ``world`` the processes that share the weights, where there are several.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Optimization, dtype: str = "float32", world: World | None = None
+    ) -> None:
         self.settings = settings
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         matrices: list[nn.Parameter] = []
@@ -109,6 +129,7 @@ class Optimizers:
                     settings.polar_steps,
                     settings.weight_decay,
                     getattr(torch, dtype),
+                    world,
                 )
             )
         rate = settings.table_rate if settings.kind == "muon" else settings.rate
