@@ -193,6 +193,52 @@ def test_nothing_is_taken_of_a_text_file_cut_short(tmp_path: Path) -> None:
         assert [(row.file, row.line) for row in corpus.bad] == [("b.txt.gz", None)]
 
 
+@pytest.mark.parametrize("block", [900, 1 << 18])
+def test_a_damaged_gz_gives_what_gzip_reads_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(source, "BLOCK", block)
+    whole = "".join(json.dumps({"text": text_of(40, n)}) + "\n" for n in range(300)).encode()
+    packed = gzip.compress(whole)
+    broken, wrong = bytearray(packed), bytearray(packed)
+    broken[len(packed) // 2] ^= 255
+    wrong[-6] ^= 255  # of the sum that is checked at the end
+    forms = {
+        "whole": packed,
+        "two": gzip.compress(whole[:5000]) + gzip.compress(whole[5000:]),
+        "padded": packed + bytes(600),
+        "cut": packed[:-800],
+        "broken": bytes(broken),
+        "wrong sum": bytes(wrong),
+        "junk behind": packed + b"junk",
+        "no gz": whole,
+        "nothing": b"",
+    }
+    for name, raw in forms.items():
+        file = tmp_path / "a.jsonl.gz"
+        file.write_bytes(raw)
+        wanted: list[source.Item] = []
+        try:
+            with gzip.open(file) as handle:
+                wanted.extend(documents_from(handle, "a", Reading(), "rows"))  # type: ignore[arg-type]
+        except source.DAMAGED as error:
+            wanted.append(source.damage("a", error))
+        assert list(source.documents_in(file, "a", Reading())) == wanted, name
+        assert isinstance(wanted[-1], source.BadRow) == (name not in ("whole", "two", "padded")) if wanted else not raw
+
+
+def test_one_document_of_many_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of a folder have a fingerprint each, and a window ahead for each would be a megabyte a file."""
+    store, asked = Store(), list[int]()
+    for document in several():
+        store.append(document)
+    read_one = Store._read
+    monkeypatch.setattr(Store, "_read", lambda self, at, size: asked.append(size) or read_one(self, at, size))
+    Documents(store, np.array([3])).content()
+    assert 0 < sum(asked) < 10 + byte_count(several()[3].text)
+    asked.clear()
+    Documents(store).content()
+    assert len(asked) < 3
+
+
 # Pieces and workers
 
 

@@ -3,10 +3,10 @@
     batches of pieces -> worker 1 -> token streams
                       -> worker 2 ->               handed back in the order of the batches
 
-A piece is a document or a stretch of a long one. On a few cores a worker is a thread: encoding leaves the interpreter's
-lock alone for three quarters of its time, and a thread starts at once. On more it is a process with the tokenizer: a
-fresh interpreter that is spoken to by pipes, not a copy of this one, since copies of a process with threads may hang,
-and a script without a main guard would start itself again. What a worker answers is what this process would have
+A piece is a document or a stretch of a long one. On a few cores a worker is a thread: encoding a batch hardly
+needs the interpreter's lock, and a thread starts at once. On more it is a process with the tokenizer: a fresh
+interpreter that is spoken to by pipes, not a copy of this one, since copies of a process with threads may hang, and a
+script without a main guard would start itself again. What a worker answers is what this process would have
 computed; if one fails, its batch is encoded here.
 """
 

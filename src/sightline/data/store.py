@@ -131,16 +131,16 @@ class Store:
         Neighbours are read together, which is several times faster than one by one.
         """
         columns = (self._names, self._name_sizes, self._label_sizes, self._texts, self._sizes)
-        start, window = 0, b""
+        start, window, last = 0, b"", numbers[-1] if len(numbers) else 0
         for at in range(0, len(numbers), 1 << 12):  # numbers as Python's, a few at a time
-            few = numbers[at : at + (1 << 12)].tolist()
-            for number in few:
-                begin, name, label, text, size = (column[number] for column in columns)
+            few = numbers[at : at + (1 << 12)]
+            places = zip(few.tolist(), *(np.asarray(column)[few].tolist() for column in columns), strict=True)
+            for number, begin, name, label, text, size in places:
                 label = max(0, label)
                 head, whole = name + label, size <= BLOCK and text == begin + name + label
                 until = text + size if whole else begin + head
                 if begin < start or until > start + len(window):
-                    ahead = 0 if number == few[-1] else min(BLOCK, self._end - begin)
+                    ahead = 0 if number == last else min(BLOCK, self._end - begin)
                     start, window = begin, self._read(begin, max(until - begin, ahead))
                 here = begin - start
                 raw: bytes | None
