@@ -118,12 +118,11 @@ def measured(given: argparse.Namespace, world: World) -> list[dict[str, Any]]:
     ours, theirs = [[side() for _ in range(given.compared)] for side in (all_of_them, one_with(1))]
     gap = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
     print(f"losses {ours[0]:.4f} to {ours[-1]:.4f}, largest difference {gap:.1e}", flush=True)
-    names = [f"{world.count} processes, {given.backend}", "one process"]
-    sides = {names[0]: all_of_them, names[1]: one_with(1)}
-    if given.place.type == "cpu" and world.count > 1:
-        names[1] = "one process, one thread"
-        sides = {names[0]: all_of_them, names[1]: one_with(1)}
-        sides[f"one process, {world.count} threads"] = one_with(world.count)
+    many, one_alone = f"{world.count} processes, {given.backend}", "one process, one thread"
+    sides = {many: all_of_them, one_alone: one_with(1), f"one process, {world.count} threads": one_with(world.count)}
+    if given.place.type == "cuda":  # threads are a processor's
+        one_alone = "one process"
+        sides = {many: all_of_them, one_alone: one_with(1)}
     timed = interleaved(sides, given.blocks, given.seconds, given.used)
     told(world, False)
     tokens = given.batch * size(given.size).context
@@ -134,8 +133,8 @@ def measured(given: argparse.Namespace, world: World) -> list[dict[str, Any]]:
             "side": name,
             "tokens": tokens,
             "timed": one.record(),
-            "efficiency": timed[names[1]].median / one.median / world.count if name == names[0] else None,
-            "gap": gap if name == names[0] else None,
+            "efficiency": timed[one_alone].median / one.median / world.count if name == many else None,
+            "gap": gap if name == many else None,
             "compared": given.compared,
             "about": described(["torch"]),
         }
