@@ -14,7 +14,7 @@ from ..errors import SightlineError
 from ..sight import Depth, View, forbid_leaks, visible_pairs
 from ..stacks.cache import Cache
 from ..stacks.head import Head
-from ..stacks.look import Kernel, Look
+from ..stacks.look import Kernel, Look, on_device
 from ..stacks.native import answered
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
@@ -109,7 +109,7 @@ class Model(nn.Module):
         """Where the asked slots stand, [lines, most_asks], or None where every slot is asked."""
         if view.most_asks == view.slots.count:
             return None
-        return torch.from_numpy(np.ascontiguousarray(view.asked_slots[0])).to(self.device)
+        return on_device(np.ascontiguousarray(view.asked_slots[0]), self.device)
 
     def _asked(self, index: Tensor | None, states: Tensor) -> Tensor:
         """States of the asked slots, [lines, most_asks, width]."""
@@ -117,11 +117,10 @@ class Model(nn.Module):
 
     def grade(self, view: View, tokens: NDArray[Any]) -> Answers:
         """Nats of the view's answers over the rows' tokens [rows, positions]."""
-        index = self._index(view)  # what comes from the processor comes first: a copy waits for what a GPU is doing
-        answers = torch.from_numpy(view.answers(tokens)).to(self.device)
-        weights = torch.from_numpy(view.answer_weights()).to(self.device)
-        picked = self._asked(index, self.states(view, tokens))
+        picked = self._asked(self._index(view), self.states(view, tokens))
         shape = picked.shape[:2]
+        answers = on_device(view.answers(tokens), picked.device)
+        weights = on_device(view.answer_weights(), picked.device)
         graded = self.head(picked.flatten(0, 1), answers.flatten(), weights.flatten())
         return Answers(graded.total, graded.nats.view(shape), graded.logsumexp.view(shape))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 Kernel = Literal["full", "triangle", "mask", "flex"]
 _ARRAYS = ("tokens", "positions", *FIELDS)
+
+
+def on_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
+    """The array on a device; a copy to a GPU goes through pinned memory, so that it waits for nothing."""
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,10 @@ class Look:
     @classmethod
     def of(cls, view: View, tokens: Any, device: torch.device | str = "cpu", kernel: Kernel | None = None) -> Look:
         """The view over the rows' tokens [rows, positions]; ``kernel`` forces a choice (a run fixes it once)."""
-        parts: dict[str, Any] = {name: torch.from_numpy(getattr(view.slots, name)).to(device) for name in FIELDS}
+        parts: dict[str, Any] = {name: on_device(getattr(view.slots, name), device) for name in FIELDS}
         return cls(
-            tokens=torch.from_numpy(view.shown(np.asarray(tokens))).to(device),
-            positions=torch.from_numpy(view.slots.positions).to(device),
+            tokens=on_device(view.shown(np.asarray(tokens)), device),
+            positions=on_device(view.slots.positions, device),
             sight=view.whole_sight,
             kernel=kernel or kernel_for(view),
             **parts,

@@ -25,7 +25,7 @@ from ..sight import NO_DOCUMENT, Rule, View
 from ..sight.rule import FIELDS
 from .cache import Cache
 from .head import Head
-from .look import Look
+from .look import Look, on_device
 from .transformer import Transformer
 
 LEAST = 256  # slots that room is made for
@@ -139,7 +139,7 @@ class Step:
 
         ``new`` [numbers, lines]: token, the five fields, positions, and where the slots go.
         """
-        self._new[..., 0].copy_(torch.from_numpy(new))
+        self._new[..., 0].copy_(on_device(new, self._new.device))
         if self._graph is None:
             return self._answer()
         self._graph.replay()
@@ -183,7 +183,7 @@ class Static:
 
     def _held(self) -> tuple[Look, list[Tensor], list[Tensor]]:
         room = self._step.room
-        return room.held(torch.from_numpy(self._seats).to(room.at.device), self.count)
+        return room.held(on_device(self._seats, room.at.device), self.count)
 
     def cut(self, count: int) -> None:
         """Forget every slot after the first ``count``."""
@@ -222,7 +222,7 @@ class Static:
         self.count += 1
         if len(self._seats) == self._step.lines and bool((np.diff(self._seats) == 1).all()):
             return logits.clone()
-        return logits[torch.from_numpy(self._seats).to(logits.device)]
+        return logits[on_device(self._seats, logits.device)]
 
 
 def suits(stack: nn.Module, head: nn.Module) -> bool:

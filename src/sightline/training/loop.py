@@ -304,12 +304,13 @@ class _Loop:
             model.check(micro[0], views[0])
         model.train()
         self.working.refresh()
-        loss = 0.0
+        losses = []
         for part, asked in zip(micro, views, strict=True):
             terms = objective.learn(model, part, asked, self.draws.of(part, stream=1))
             share = torch.stack([term.weight * term.total / max(1.0, counts[term.name]) for term in terms]).sum()
             share.backward()  # type: ignore[no-untyped-call]
-            loss += float(share.detach())
+            losses.append(share.detach())
+        loss = sum(map(float, losses))  # read at the end: a GPU is not waited for in between
         clip = settings.optimization.clip or math.inf
         slopes = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(slopes)
