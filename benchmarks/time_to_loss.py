@@ -69,8 +69,8 @@ class Work:
 
 
 WORKS = {
-    "shakespeare": Work("Tiny Shakespeare", "tiny", 64, 12, 2000, False, False, 16, 240, 5, "nats per character", 10),
-    "wikitext": Work("WikiText-2", "mini", 256, 8, 732, True, True, 8, 200, 10, "nats per token", 5),
+    "shakespeare": Work("Tiny Shakespeare", "tiny", 64, 12, 2000, False, False, 16, 216, 5, "nats per character", 10),
+    "wikitext": Work("WikiText-2", "mini", 256, 8, 732, True, True, 8, 200, 20, "nats per token", 5),
 }
 BPE = 8192
 

@@ -1,6 +1,6 @@
 """Tokens a second in training: Sightline beside transformers, compiled and not, on the same work in turns.
 
-    python benchmarks/training.py                     10 M and 25 M, causal and masked, bfloat16: about 25 minutes
+    python benchmarks/training.py                     10 M and 25 M, causal and masked, bfloat16: about 15 minutes
     python benchmarks/training.py --works 10M-causal --blocks 3
 
 Every step is whole: data, forward, backward, clipping, update. The peers run AdamW, fused; Sightline runs once with the
@@ -199,8 +199,8 @@ def alone(work: Work, side: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--works", default=",".join(WORKS))
-    parser.add_argument("--blocks", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a block")
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a block")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--alone", default="", help="print the peak memory of one side, in MiB, and stop")
     given = parser.parse_args()
