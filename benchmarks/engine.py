@@ -25,7 +25,7 @@ from sightline.decoders.canvas import Canvas
 from sightline.decoders.sampling import GREEDY
 from sightline.objectives.causal import Causal
 from sightline.objectives.model import Model, built
-from sightline.objectives.writing import Engine
+from sightline.objectives.writing import Engine, Wanted
 from sightline.serving.engine import opened
 from sightline.stacks.transformer import Shape
 
@@ -49,9 +49,7 @@ def by_engine(engine: Engine, prompts: Sequence[Sequence[int]]) -> Callable[[], 
     lists = [list(map(int, prompt)) for prompt in prompts]
 
     def call() -> list[list[int]]:
-        found = engine.write(
-            lists, length=WRITTEN, min_length=0, sampling=GREEDY, seed=0, stops=(), forbidden=range(SPECIALS)
-        )
+        found = engine.write(lists, Wanted(WRITTEN, GREEDY, forbidden=range(SPECIALS)))
         return [new for new, _ in found]
 
     return call

@@ -30,7 +30,7 @@ import tiktoken
 from machine import RESULTS, data_folder, described, write
 
 from sightline.data import Tokenizer, read, tokenized, train_tokenizer
-from sightline.data.tokenizer import PIECES
+from sightline.data.bulk import PIECES
 
 FORMS = {"text.txt": "blank", "text.jsonl.gz": "file", "folder": "file"}
 SAID = {"text.txt": "one .txt, documents by blank lines", "text.jsonl.gz": ".jsonl.gz", "folder": "a .txt per document"}

@@ -23,6 +23,7 @@ from sightline.data import (
     Document,
     Documents,
     Tokenizer,
+    bulk,
     labels_of,
     pool,
     read,
@@ -31,7 +32,7 @@ from sightline.data import (
     tokenized,
     train_tokenizer,
 )
-from sightline.data import tokenizer as tokenizers
+from sightline.data.compression import DAMAGED
 from sightline.data.pool import Piece, Stream
 from sightline.data.source import Reading, Remark, documents_from
 from sightline.data.store import Store, byte_count
@@ -219,7 +220,7 @@ def test_a_damaged_gz_gives_what_gzip_reads_of_it(tmp_path: Path, monkeypatch: p
         try:
             with gzip.open(file) as handle:
                 wanted.extend(documents_from(handle, "a", Reading(), "rows"))  # type: ignore[arg-type]
-        except source.DAMAGED as error:
+        except DAMAGED as error:
             wanted.append(source.damage("a", error))
         assert list(source.documents_in(file, "a", Reading())) == wanted, name
         assert isinstance(wanted[-1], source.BadRow) == (name not in ("whole", "two", "padded")) if wanted else not raw
@@ -252,7 +253,7 @@ def test_pieces_and_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.M
     for document in documents:
         store.append(document)
     monkeypatch.setattr(rows, "BATCH", 3000)
-    monkeypatch.setattr(tokenizers, "CHUNK", 500)
+    monkeypatch.setattr(bulk, "CHUNK", 500)
     tokenized(Documents(store), tokenizer, tmp_path / "cut", workers=0)
     tokenized(Documents(store), tokenizer, tmp_path / "threads", workers=2)
     monkeypatch.setattr(pool, "THREADED", 0)

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers
 
-from sightline.data import Tokenizer, default_size, read, tokenizer_for, train_tokenizer, trainer
-from sightline.data import tokenizer as module
+from sightline.data import Tokenizer, bulk, default_size, read, tokenizer_for, train_tokenizer, trainer
 from sightline.errors import SightlineError
 
 PAGE = (Path(__file__).parent.parent / "texts" / "page.txt").read_bytes().decode()
@@ -83,8 +82,8 @@ def test_a_long_text_is_cut_where_it_does_not_matter(monkeypatch: pytest.MonkeyP
     whole = tokenizer.encode(PAGE * 2).tolist()
     assert whole == engine_ids(tokenizer, PAGE * 2)
     for chunk in (1, 50, 777):
-        monkeypatch.setattr(module, "CHUNK", chunk)
-        assert len(list(module._cut_blocks([PAGE]))) > 10
+        monkeypatch.setattr(bulk, "CHUNK", chunk)
+        assert len(list(bulk.cut_blocks([PAGE]))) > 10
         assert tokenizer.encode(PAGE * 2).tolist() == whole
 
 
@@ -108,7 +107,7 @@ def test_many_equals_one_by_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_in_one_call_are_the_texts_one_by_one(kind: str) -> None:
     """Also beside white space, which is cut by what follows it, and beside parts of what stands between two texts."""
-    tokenizer, joint = made(kind), module.JOINT
+    tokenizer, joint = made(kind), bulk.JOINT
     plain = ["", "a", " ", "b  ", "  c", "\n", "", "'s", "1", "234", "的", "😀", joint[:2], joint[2:], joint[:1] * 3]
     for texts in (plain, [*plain, f"x{joint}y", joint, joint * 2], [joint + joint[:3], joint[3:]], [""], ["", ""]):
         ids, counts = tokenizer.encode_joined(texts)
@@ -120,14 +119,14 @@ def test_texts_in_one_call_are_the_texts_one_by_one(kind: str) -> None:
 
 def test_what_stands_between_texts_overlaps_itself_nowhere() -> None:
     """A text could otherwise end in a part of it and hide a whole one, with their number unchanged."""
-    assert not any(module.JOINT.startswith(module.JOINT[at:]) for at in range(1, len(module.JOINT)))
+    assert not any(bulk.JOINT.startswith(bulk.JOINT[at:]) for at in range(1, len(bulk.JOINT)))
 
 
 def test_more_white_space_than_tiktoken_bears() -> None:
     tokenizer, text = made("bpe"), f"a{' ' * 1_100_000}b"
     assert tokenizer._bulk is not None
     with pytest.raises(ValueError):
-        tokenizer._bulk.encode_to_numpy(text, disallowed_special=())
+        tokenizer._bulk.encoding.encode_to_numpy(text, disallowed_special=())
     ids, counts = tokenizer.encode_joined(["first", text, ""])
     assert counts.tolist() == [len(tokenizer.encode("first")), len(ids) - len(tokenizer.encode("first")), 0]
     assert tokenizer.decode(ids) == f"first{text}"

@@ -15,11 +15,13 @@ from sightline.errors import SightlineError
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
 from sightline.objectives.causal import Causal
+from sightline.objectives.filling import fill
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
+from sightline.objectives.pen import trimmed
 from sightline.objectives.prefix import Prefix
-from sightline.objectives.writing import _trimmed, fill, generate
+from sightline.objectives.writing import generate
 from sightline.stacks.table import Table
 from sightline.stacks.transformer import Shape
 
@@ -138,7 +140,7 @@ def test_the_chosen_candidate_makes_the_rest_likeliest(make: Make, family: str) 
     nats, asked = model.examined(Rows.of(rows, model.tokenizer, wanted=[wanted] * len(rows)))
     assert set(asked.tolist()) == {2}
     best = model.tokenizer.decode([everything[int(nats.argmin())]])
-    assert chosen.pieces == (_trimmed(best, "both"),)
+    assert chosen.pieces == (trimmed(best, "both"),)
 
 
 def test_one_candidate_looks_at_one_side(make: Make) -> None:
@@ -185,6 +187,6 @@ def test_contradictions_are_clear_errors(make: Make, call: Callable[[Model], obj
 
 
 def test_half_a_letter_is_cut_off_where_the_writing_ended() -> None:
-    assert _trimmed("ab\ufffd", "left") == "ab"
-    assert _trimmed("\ufffdab\ufffd", "right") == "ab\ufffd"
-    assert _trimmed("\ufffdab\ufffd", "both") == "ab"
+    assert trimmed("ab\ufffd", "left") == "ab"
+    assert trimmed("\ufffdab\ufffd", "right") == "ab\ufffd"
+    assert trimmed("\ufffdab\ufffd", "both") == "ab"

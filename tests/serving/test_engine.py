@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -20,7 +21,8 @@ from sightline.errors import SightlineError
 from sightline.hub import ctranslate2 as layout
 from sightline.objectives.causal import Causal
 from sightline.objectives.model import Model
-from sightline.objectives.writing import LINES, generate
+from sightline.objectives.pen import LINES
+from sightline.objectives.writing import Wanted, generate
 from sightline.runs import write
 from sightline.serving.engine import ENGINES, _own_openmp, opened
 from sightline.stacks.head import Head
@@ -87,15 +89,8 @@ def written(engine: Any, model: Model, **changed: Any) -> list[tuple[list[int], 
     vocabulary = model.objective.vocabulary
     prompts = [[vocabulary.bos, *model.tokenizer.encode(prompt).tolist()] for prompt in PROMPTS]
     never = np.setdiff1d(np.flatnonzero(vocabulary.is_special), [vocabulary.eos]).tolist()
-    usual = {
-        "length": 20,
-        "min_length": 0,
-        "sampling": GREEDY,
-        "seed": 0,
-        "stops": (vocabulary.eos,),
-        "forbidden": never,
-    }
-    return engine.write(prompts, **usual | changed)  # type: ignore[no-any-return]
+    usual = Wanted(20, GREEDY, stops=(vocabulary.eos,), forbidden=never)
+    return engine.write(prompts, replace(usual, **changed))  # type: ignore[no-any-return]
 
 
 def test_log_p_is_that_among_the_ids_that_may_be_written(library: ModuleType, model: Model) -> None:
@@ -133,7 +128,7 @@ def test_draws_follow_the_rule_that_our_own_loop_draws_by(library: ModuleType, m
     logits[never] = -torch.inf
     wanted = sampling.probabilities(logits).numpy()
     engine = opened("ctranslate2", model)
-    found = engine.write([start] * draws, length=1, min_length=0, sampling=sampling, seed=3, stops=(), forbidden=never)
+    found = engine.write([start] * draws, Wanted(1, sampling, seed=3, forbidden=never))
     shares = np.bincount([new[0] for new, _ in found], minlength=len(wanted)) / draws
     assert 1 < np.count_nonzero(wanted) < 12  # each cut cuts
     assert not shares[wanted == 0].any()

@@ -10,7 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import SightlineError
-from .source import FORMATS, PACKED, BadRow, Item, Reading, fields_read
+from .compression import PACKED
+from .source import FORMATS, BadRow, Item, Reading, fields_read
 
 PREFIX = "hf:"
 

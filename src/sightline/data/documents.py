@@ -27,9 +27,8 @@ from ..errors import SightlineError
 from ..files import fingerprint
 from ..progress import bar
 from . import dataset, python_docs
+from .compression import BLOCK, DAMAGED, opened
 from .source import (
-    BLOCK,
-    DAMAGED,
     READABLE,
     TABLES,
     BadRow,
@@ -44,7 +43,6 @@ from .source import (
     documents_from,
     documents_in,
     format_of,
-    opened,
     whole_text,
 )
 from .split import SPLITS, Parts, Split, by_content, completed, split_named

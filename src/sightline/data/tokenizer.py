@@ -12,23 +12,21 @@ text of a user stays text: ``"</s>"`` in a document never becomes the end.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Regex, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import bar
+from .bulk import CHUNK, SAMPLE, bulk_of, cut_blocks
 from .pieces import (
     ALONE,
     INSIDE,
@@ -43,9 +41,6 @@ from .pieces import (
 from .sentences import sentence_ends
 from .store import byte_count
 from .vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    import tiktoken
 
 Kind = Literal["bpe", "byte", "char", "wordpiece"]
 Role = Literal["pad", "bos", "eos", "mask", "cls", "sep"]
@@ -71,20 +66,6 @@ NAMES: dict[Role, tuple[str, ...]] = {
     "cls": ("<cls>", "[CLS]"),
     "sep": ("<sep>", "[SEP]"),
 }
-# GPT-2's pieces, with numbers cut into groups of at most three digits. A piece never goes from other text into white
-# space, so a text may be cut there and encodes to the same ids.
-ORDINARY = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+"
-SPACES = r"\s+(?!\S)|\s+"
-PIECES = f"{ORDINARY}|{SPACES}"
-SEAM = re.compile(r"\S(?=\s)")
-SAMPLE = (
-    "  The 12345 cats' tails — isn't it?\r\n\tÜber naïve e\u0301; \U0001f600\U0001f469\u200d\U0001f680 的确，中文文本。"
-    "日本語 한국어 \x00\x7f\u00a0\u2028<s></s><0x41>##a ▁b\n\n  "
-)
-CHUNK = 1 << 18  # characters encoded at a time
-# Stands between texts that tiktoken gets in one call. No end of it is a beginning of it, so that one that a text holds
-# cannot hide one that was put there.
-JOINT = "\x1c\x1d\x1e\x1f"
 
 
 class Tokenizer:
@@ -141,7 +122,7 @@ class Tokenizer:
         else:
             self.starts_word = (self._first == SPACE) | (self._first == ALONE)
         self._table = _character_table(self.kind, vocabulary)
-        self._bulk = _bulk(engine, self.kind, layout, self.pieces, self.padded)
+        self._bulk = bulk_of(engine, self.kind, layout, self.pieces, self.padded)
         self.lossless: bool = self.decode(self.encode(SAMPLE)) == SAMPLE
 
     def __repr__(self) -> str:
@@ -177,7 +158,7 @@ class Tokenizer:
         if self._table is not None:
             return self._by_table(text)
         if self._bulk is not None:
-            return np.concatenate([self._in_bulk(part) for part in _cut_blocks([text])])
+            return self._bulk.encode(text)
         return np.array(self._engine.encode(text, add_special_tokens=False).ids, np.int32)
 
     def encode_many(self, texts: Iterable[str], title: str = "") -> list[NDArray[np.int32]]:
@@ -197,12 +178,8 @@ class Tokenizer:
 
     def encode_joined(self, batch: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of all texts in a row, and how many each text gave: the ids of each by itself."""
-        if self._bulk is not None:
-            with contextlib.suppress(ValueError):  # too much for its regular expressions, or half a character
-                ids = self._bulk.encode_to_numpy(JOINT.join(batch), allowed_special={JOINT}).view(np.int32)
-                joints = np.flatnonzero(ids == self.padded)
-                if len(joints) == len(batch) - 1:  # else a text holds one
-                    return ids[ids != self.padded], np.diff(joints, prepend=-1, append=len(ids)) - 1
+        if self._bulk is not None and (found := self._bulk.encode_joined(batch)) is not None:
+            return found
         if self._bulk is not None or self._table is not None:
             each = [self.encode(text) for text in batch]
         else:
@@ -213,7 +190,7 @@ class Tokenizer:
     def divided(self, blocks: Iterable[str]) -> Iterator[str]:
         """A text that comes in blocks, in pieces whose ids are, one after the other, those of the whole text."""
         if self._bulk is not None:
-            yield from _cut_blocks(blocks)
+            yield from cut_blocks(blocks)
         elif self._table is not None:
             yield from blocks
         else:
@@ -229,16 +206,6 @@ class Tokenizer:
     def of_told(cls, layout: str, roles: dict[Role, str]) -> Tokenizer:
         """The tokenizer that another process told."""
         return cls(Engine.from_str(layout), roles)
-
-    def _in_bulk(self, text: str) -> NDArray[np.int32]:
-        """tiktoken's ids; a text that is too much for its regular expressions goes to the engine."""
-        assert self._bulk is not None
-        try:
-            return self._bulk.encode_to_numpy(text, disallowed_special=()).view(np.int32)
-        except UnicodeEncodeError:  # half a character, which no file holds but a command line may
-            return np.array(self._bulk.encode_ordinary(text), np.int32)
-        except ValueError:
-            return np.array(self._engine.encode(text, add_special_tokens=False).ids, np.int32)
 
     def _by_table(self, text: str) -> NDArray[np.int32]:
         """Bytes or characters by look-up; a character never seen is spelled in bytes."""
@@ -427,57 +394,6 @@ def _character_table(kind: str, vocabulary: dict[str, int]) -> NDArray[np.int32]
     return table
 
 
-def _bulk(
-    engine: Engine, kind: str, layout: dict[str, Any], pieces: Sequence[bytes], joint: int
-) -> tiktoken.Encoding | None:
-    """tiktoken over the same merges, five to ten times faster; only for our own BPE, only where the ids are the same.
-
-    tiktoken merges any two neighbours whose join is a piece, tokenizers only the pairs it was taught; so the ids are
-    compared on the sample, on long runs of one character and on a few hundred joins of pieces drawn at random.
-    ``joint`` is the id that it gives for ``JOINT``. Without any such special, its way to numbers that are not Python's
-    looks for one at every character; with the alternatives in two groups, all but white space is one automaton.
-    """
-    if kind != "bpe" or json.loads(pieces_cutter().__getstate__()) != layout["pre_tokenizer"]:
-        return None
-    merged = ["".join(pair) for pair in layout["model"]["merges"]]
-    order = [layout["model"]["vocab"][token] for token in merged]
-    if order != sorted(set(order)) or not all(token["special"] for token in layout["added_tokens"]):
-        return None
-    import tiktoken  # here, so that who has no such tokenizer need not have it
-
-    ranks = {piece: id for id, piece in enumerate(pieces) if piece}
-    if any(bytes([byte]) not in ranks for byte in range(256)):
-        return None
-    pattern = f"(?:{ORDINARY})|{SPACES}"
-    bulk = tiktoken.Encoding("sightline", pat_str=pattern, mergeable_ranks=ranks, special_tokens={JOINT: joint})
-    known = list(ranks)
-    drawn = np.random.default_rng(0).integers(len(known), size=(400, 12))
-    trials = [b"".join(known[at] for at in row).decode("utf-8", errors="ignore") for row in drawn]
-    trials += [SAMPLE, *(mark * count for mark in " =-.\n0a" for count in (2, 3, 5, 7, 12, 33, 70))]
-    same = all(
-        one.ids == bulk.encode_to_numpy(trial, disallowed_special=()).tolist()
-        for one, trial in zip(engine.encode_batch_fast(trials, add_special_tokens=False), trials, strict=True)
-    )
-    return bulk if same else None
-
-
-def _cut_blocks(blocks: Iterable[str]) -> Iterator[str]:
-    """Parts of about ``CHUNK`` characters, cut before white space that follows something else: no piece goes across."""
-    held, seen = "", 0  # no seam begins before seen
-    for block in blocks:
-        held += block
-        start = 0
-        while len(held) - start > CHUNK:
-            found = SEAM.search(held, max(start + CHUNK, seen))
-            if found is None:
-                seen = len(held) - 1  # what follows the last character is not known yet
-                break
-            yield held[start : found.end()]
-            start = found.end()
-        held, seen = held[start:], max(0, seen - start)
-    yield held
-
-
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
@@ -489,13 +405,3 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def pieces_cutter(pieces: str = PIECES) -> Any:
-    """The step that cuts a text into pieces and writes their bytes as letters."""
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pieces), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )

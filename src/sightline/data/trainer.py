@@ -15,10 +15,11 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
+from .bulk import PIECES, pieces_cutter
 from .documents import Corpus
 from .pieces import ALONE, byte_letters, class_of
 from .store import Texts, byte_count
-from .tokenizer import PIECES, RESERVED, UNKNOWN, Kind, Tokenizer, pieces_cutter
+from .tokenizer import RESERVED, UNKNOWN, Kind, Tokenizer
 
 # The pieces that texts are cut into, finer for training: there Han and kana, which have no spaces, come two by two.
 # Whole clauses as pieces are nearly all different; on 22 MB of Chinese they made training 7 times slower and 4 times

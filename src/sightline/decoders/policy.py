@@ -175,7 +175,7 @@ class Beam(Policy):
         if not sampling.greedy:
             raise SightlineError("a beam searches for the likeliest text and draws none", "Use temperature 0 with it")
         asked = asked.first
-        likeliest(asked.allowed)
+        likeliest(asked.allowed)  # refuses a line for which nothing is allowed
         said = asked.said.double()
         logprob = (said - said.logsumexp(1, keepdim=True)).masked_fill(asked.allowed == -torch.inf, -torch.inf)
         total = logprob + torch.from_numpy(draft.logprobs.sum(1)).to(said.device)[:, None]

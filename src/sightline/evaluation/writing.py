@@ -22,8 +22,10 @@ import numpy as np
 from sacrebleu.metrics.chrf import CHRF
 
 from ..decoders.sampling import Sampling
+from ..objectives.filling import fill
 from ..objectives.model import Model
-from ..objectives.writing import Text, fill, generate
+from ..objectives.pen import Text
+from ..objectives.writing import generate
 from .passage import Passage
 from .score import Measured
 

@@ -85,7 +85,8 @@ def _path(word: str) -> Path | None:
 
 def _names_a_file(word: str) -> bool:
     """Whether a word looks like a path that was mistyped rather than like a text."""
-    from ..data.source import FORMATS, PACKED
+    from ..data.compression import PACKED
+    from ..data.source import FORMATS
 
     if any(letter.isspace() for letter in word):
         return False

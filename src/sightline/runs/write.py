@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..evaluation.sample import Sample
     from ..evaluation.score import Score
     from ..objectives.model import Model
-    from ..objectives.writing import Engine, Text
+    from ..objectives.pen import Text
+    from ..objectives.writing import Engine
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Loop = Literal["sightline", "ctranslate2"]
@@ -258,7 +259,7 @@ def fill(
         json: also write the texts to this file.
     """
     from ..decoders.sampling import Sampling
-    from ..objectives.writing import fill as filled
+    from ..objectives.filling import fill as filled
 
     given = prompts(texts, field, documents)
     if not given:

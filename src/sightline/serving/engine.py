@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from ..decoders.sampling import Sampling
 from ..errors import SightlineError
 from ..files import cache_folder, fingerprint, whole_folder
 from ..hub import ctranslate2 as layout
 from ..objectives.model import Model
-from ..objectives.writing import LINES, Engine, Ids
+from ..objectives.pen import LINES, Ids
+from ..objectives.writing import Engine, Wanted
 from ..progress import bar
 
 TYPES = ("float32", "int8")
@@ -89,25 +89,16 @@ class CTranslate2:
             ) from error
         return self._open()
 
-    def write(
-        self,
-        prompts: Sequence[Ids],
-        *,
-        length: int,
-        min_length: int,
-        sampling: Sampling,
-        seed: int,
-        stops: Sequence[int],
-        forbidden: Sequence[int],
-    ) -> list[tuple[Ids, float]]:
+    def write(self, prompts: Sequence[Ids], wanted: Wanted) -> list[tuple[Ids, float]]:
         """What follows each prompt; see ``objectives.writing.Engine``."""
+        sampling = wanted.sampling
         if sampling.min_p:
             raise SightlineError(
                 f"CTranslate2 draws with temperature, top-k and top-p, not with min-p ({sampling.min_p:g})",
                 "Leave --min-p or --engine away",
             )
         if not sampling.greedy:
-            self._seed(seed)
+            self._seed(wanted.seed)
         drawn = {
             "sampling_temperature": sampling.temperature,
             "sampling_topk": min(sampling.top_k, len(self._names)),
@@ -118,10 +109,10 @@ class CTranslate2:
             for batch in _batches(prompts):
                 results = self._generator.generate_batch(
                     [[self._names[id] for id in prompts[line]] for line in batch],
-                    max_length=length,
-                    min_length=min(min_length, length),
-                    end_token=list(stops),
-                    suppress_sequences=[[self._names[id]] for id in forbidden],
+                    max_length=wanted.length,
+                    min_length=min(wanted.min_length, wanted.length),
+                    end_token=list(wanted.stops),
+                    suppress_sequences=[[self._names[id]] for id in wanted.forbidden],
                     include_prompt_in_result=False,
                     return_scores=True,
                     length_penalty=0,  # the score is then the plain sum of log p

@@ -47,7 +47,8 @@ def resolved(codes: Ints, tokens: NDArray[Any], nothing: int) -> Ints:
     return np.where(codes >= 0, from_row, np.where(codes == NOTHING, nothing, -2 - codes)).astype(np.int64)
 
 
-def _spread(part: NDArray[Any], shape: tuple[int, ...]) -> Ints:
+def _whole(part: NDArray[Any], shape: tuple[int, ...]) -> Ints:
+    """An array of its own, by an assignment: NumPy's broadcasting functions take longer to call than to copy."""
     whole = np.empty(shape, np.int64)
     whole[...] = part
     return whole
@@ -86,9 +87,9 @@ class Slots:
         order = place if order is None else order
         parts = [np.atleast_2d(np.asarray(part)) for part in (place, order, document, segment, stream)]
         shape = np.broadcast(*parts).shape
-        place, order, document, segment, stream = (_spread(part, shape) for part in parts)
+        place, order, document, segment, stream = (_whole(part, shape) for part in parts)
         fed = order if positions is None else np.asarray(positions, dtype=np.int64)
-        return cls(place, order, document, segment, stream, _spread(fed, shape) if fed.ndim < 3 else fed)
+        return cls(place, order, document, segment, stream, _whole(fed, shape) if fed.ndim < 3 else fed)
 
     @property
     def lines(self) -> int:

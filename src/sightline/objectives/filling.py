@@ -1,0 +1,212 @@
+"""Fill the blanks of a text: seeing both sides, or from one side and then the best of several candidates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Rows
+from ..decoders.canvas import Canvas
+from ..decoders.policy import Beam, NextPlace, Policy, Refine
+from ..decoders.sampling import GREEDY, Sampling
+from ..errors import SightlineError
+from ..progress import bar
+from .base import Given
+from .model import Model
+from .pen import LINES, USUAL, WAYS, Ids, Pen, Text, piece_after, reading, trimmed, way
+
+BLANK = re.compile(r"_{3,}(?::(\d+))?|\[MASK\]")
+
+
+@dataclass
+class _Gapped:
+    """A text with blanks: k + 1 parts that are given and k blanks between them.
+
+    Parameters
+    ----------
+    parts : letter for letter. ids : of each part, marks included. gaps : tokens of each blank.
+    spaced : blanks whose first token carries the space before them.
+    filled : ids written so far.
+    """
+
+    parts: list[str]
+    ids: list[Ids]
+    gaps: list[int]
+    spaced: list[bool]
+    filled: dict[int, Ids] = field(default_factory=dict)
+    logprob: float = 0.0
+
+    @classmethod
+    def of(cls, text: str | Sequence[str | int], pen: Pen, joins: bool) -> _Gapped:
+        parts, gaps = _parsed(text)
+        spaced = [joins and part.endswith(" ") for part in parts[:-1]]
+        texts = [part[:-1] if space else part for part, space in zip(parts, [*spaced, False], strict=True)]
+        ids: list[Ids] = [pen.model.tokenizer.encode(part).tolist() for part in texts]
+        ids[0] = [*pen.start, *ids[0]]
+        ids[-1] = [*ids[-1], *pen.end]
+        gapped = cls(parts, ids, gaps, spaced)
+        pen.check_room(gapped.laid())
+        return gapped
+
+    def laid(self) -> list[Ids | int]:
+        """Parts and blanks in turn."""
+        rest = [part for gap, ids in zip(self.gaps, self.ids[1:], strict=True) for part in (gap, ids)]
+        return [self.ids[0], *rest]
+
+    def before(self, blank: int) -> Ids:
+        """Everything to the left of a blank; the blanks there are filled."""
+        return [*self.ids[0], *(id for at in range(blank) for id in (*self.filled[at], *self.ids[at + 1]))]
+
+    def after(self, blank: int) -> Ids:
+        """Everything to the right of a blank; the blanks there are filled."""
+        later = range(blank + 1, len(self.gaps))
+        return [*self.ids[blank + 1], *(id for at in later for id in (*self.filled[at], *self.ids[at + 1]))]
+
+    def done(self, model: Model, given: Given, how: str) -> Text:
+        """The text with its blanks filled."""
+        pieces = []
+        for blank, spaced in enumerate(self.spaced):
+            piece = trimmed(piece_after(model, self.before(blank), self.filled[blank]), "both")
+            pieces.append(piece.removeprefix(" ") if spaced else piece)
+        text = self.parts[0] + "".join(piece + part for piece, part in zip(pieces, self.parts[1:], strict=True))
+        return Text(text, tuple(pieces), given, how, self.logprob)
+
+
+def _parsed(text: str | Sequence[str | int]) -> tuple[list[str], list[int]]:
+    """Given parts (some empty) and the tokens of the blanks between them."""
+    parts, gaps = [""], []
+    if isinstance(text, str):
+        end = 0
+        for found in BLANK.finditer(text):
+            parts[-1] += text[end : found.start()]
+            parts.append("")
+            gaps.append(int(found.group(1) or 1))
+            end = found.end()
+        parts[-1] += text[end:]
+    else:
+        for part in text:
+            if isinstance(part, str):
+                parts[-1] += part
+            else:
+                parts.append("")
+                gaps.append(part)
+    if not gaps:
+        raise SightlineError(f"there is no blank in {text!r}", "Write ___ for one token, ___:5 for five, or [MASK]")
+    if min(gaps) < 1:
+        raise SightlineError(f"a blank of {min(gaps)} tokens has no room in {text!r}", "Use ___:1 or more")
+    return parts, gaps
+
+
+def fill(
+    model: Model,
+    texts: Sequence[str | Sequence[str | int]],
+    *,
+    candidates: int = 8,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    iterations: int = 10,
+) -> list[Text]:
+    """Each text with its blanks filled.
+
+    A blank is ``___`` or ``[MASK]`` (one token) or ``___:5`` (five); or a text is given as parts, numbers among them
+    being blanks of so many tokens. A family that sees both sides refines all blanks of a text together. One that
+    sees one side fills them in its order: it draws candidates and keeps the one under which the given part behind it
+    (up to the next blank) is likeliest.
+
+    Parameters
+    ----------
+    candidates : drawn for each blank from one side; 1: the first is kept, and the other side is not looked at.
+    sampling : how tokens are drawn; None: the likeliest in refinement, else temperature 0.8 and top-p 0.95. Where
+        the likeliest is asked for, the candidates are those of a beam search.
+    seed : of the draws.
+    iterations : rounds of refinement.
+
+    Raises
+    ------
+    SightlineError : a text without a blank, or longer than the model's context.
+    """
+    if candidates < 1:
+        raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
+    side = model.objective.writes_from
+    pen = Pen.of(model, sampling or (GREEDY if side == "both" else USUAL), seed)
+    joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
+    gapped = [_Gapped.of(text, pen, joins) for text in texts]
+    with reading(model):
+        if side == "both":
+            _refined(pen, gapped, iterations)
+            return [text.done(model, "both", f"{way(side, iterations)}, {pen.sampling}") for text in gapped]
+        _chosen(pen, gapped, candidates)
+    if candidates == 1:
+        return [text.done(model, side, f"{WAYS[side]}, {pen.sampling}") for text in gapped]
+    drawn = "a beam search" if pen.sampling.greedy else f"tokens {pen.sampling}"
+    how = f"of {candidates} candidates written {WAYS[side]} ({drawn}), the one under which the rest is likeliest"
+    return [text.done(model, "both", how) for text in gapped]
+
+
+def _refined(pen: Pen, gapped: list[_Gapped], iterations: int) -> None:
+    """Fill all blanks by refinement, seeing both sides."""
+    with bar("filling", -(-len(gapped) // LINES) * iterations, "rounds") as shown:
+        for start in range(0, len(gapped), LINES):
+            batch = gapped[start : start + LINES]
+            done = pen.write(Canvas.laid([text.laid() for text in batch]), Refine(iterations), shown=shown)
+            for line, text in enumerate(batch):
+                at = len(text.ids[0])
+                for blank, gap in enumerate(text.gaps):
+                    text.filled[blank] = done.canvas.tokens[line, at : at + gap].tolist()
+                    at += gap + len(text.ids[blank + 1])
+                text.logprob = float(done.total[line])
+
+
+def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int) -> None:
+    """Fill blank after blank from the family's side, each with the candidate that suits what follows it best."""
+    from_right = pen.model.objective.writes_from == "right"
+    beam = pen.sampling.greedy and candidates > 1
+    policy: Policy = Beam(candidates, n_best=candidates) if beam else NextPlace()
+    copies = 1 if beam else candidates
+    together = max(1, LINES // candidates)
+    batches = [
+        (number, [text for text in gapped if len(text.gaps) > number][start : start + together])
+        for number in range(max((len(text.gaps) for text in gapped), default=0))
+        for start in range(0, sum(len(text.gaps) > number for text in gapped), together)
+    ]
+    with bar("filling", len(batches), "batches") as shown:
+        for number, batch in batches:
+            blanks = [len(text.gaps) - 1 - number if from_right else number for text in batch]
+            lines: list[Sequence[Ids | int]] = [
+                [text.gaps[blank], text.after(blank)] if from_right else [text.before(blank), text.gaps[blank]]
+                for text, blank in zip(batch, blanks, strict=True)
+                for _ in range(copies)
+            ]
+            done = pen.write(Canvas.laid(lines), policy)
+            for at, (text, blank) in enumerate(zip(batch, blanks, strict=True)):
+                mine = np.flatnonzero(done.owners // copies == at)
+                new = [done.canvas.tokens[line][done.canvas.inside[line] & ~done.canvas.given[line]] for line in mine]
+                best = 0 if len(mine) == 1 else _best(pen, text, blank, new, done.total[mine])
+                text.filled[blank] = new[best].tolist()
+                text.logprob += float(done.total[mine[best]])
+            shown.advance(1)
+
+
+def _best(pen: Pen, text: _Gapped, blank: int, new: list[NDArray[Any]], logprobs: NDArray[np.float64]) -> int:
+    """The candidate under which the given part behind the blank is likeliest; where there is none, the likeliest.
+
+    Marks do not count: a given text may be a piece of a longer one.
+    """
+    from_right = pen.model.objective.writes_from == "right"
+    part = text.ids[blank] if from_right else text.ids[blank + 1]
+    rest = [id for id in part if not pen.model.objective.vocabulary.is_special[id]]
+    if not rest:
+        return int(logprobs.argmax())
+    known = text.after(blank) if from_right else text.before(blank)
+    sequences, wanted = [], []
+    for ids in new:
+        sequences.append(np.array([*rest, *ids, *known] if from_right else [*known, *ids, *rest]))
+        asked = np.arange(len(sequences[-1])) < len(rest)
+        wanted.append(asked if from_right else asked[::-1])
+    nats, _ = pen.model.examined(Rows.of(sequences, pen.model.tokenizer, wanted=wanted))
+    return int(nats.argmin())

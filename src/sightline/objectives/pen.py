@@ -1,0 +1,153 @@
+"""A model ready to write, and what becomes of the ids that it wrote: shared by the verbs that write.
+
+generate   "Once upon"  ->  causal, prefix: what follows · backward: what came before · masked: open places after it
+fill       "The ___ sat on the ___:3."      masked: seeing both sides · others: draw from their side, then keep the
+                                            candidate under which the rest of the text is likeliest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data import Rows
+from ..decoders.canvas import Canvas
+from ..decoders.draft import Written
+from ..decoders.loop import write
+from ..decoders.policy import Policy
+from ..decoders.sampling import Sampling
+from ..errors import SightlineError
+from ..progress import Bar
+from ..sight import cacheable
+from ..stacks.cache import Cache
+from .base import Given
+from .model import Model
+
+USUAL = Sampling(temperature=0.8, top_p=0.95)
+LINES = 32  # texts written together
+WAYS = {"left": "left to right", "right": "right to left"}
+BROKEN = "\ufffd"  # what bytes that are no UTF-8 come out as
+
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that a model wrote, or a part of it.
+
+    Parameters
+    ----------
+    text : all of it, what was given included, letter for letter.
+    pieces : what was written: one piece for each blank, or the one continuation or beginning.
+    given : what the writer knew: the left, the right or both sides.
+    how : by which decoder, in words.
+    logprob : sum of log p (nats) of the written tokens, each when it was written; of refinement it is no likelihood,
+        and an engine's is among the ids that may be written.
+    """
+
+    text: str
+    pieces: tuple[str, ...]
+    given: Given
+    how: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Pen:
+    """A model ready to write: its marks, what it must not write, and its randomness."""
+
+    model: Model
+    sampling: Sampling
+    generator: torch.Generator
+    start: Ids
+    end: Ids
+    forbidden: NDArray[np.int64]
+    caches: bool
+
+    @classmethod
+    def of(cls, model: Model, sampling: Sampling, seed: int) -> Pen:
+        vocabulary = model.objective.vocabulary
+        start = [mark for mark in (vocabulary.bos, vocabulary.cls) if mark >= 0][:1]
+        end = [mark for mark in (vocabulary.eos, vocabulary.sep) if mark >= 0][:1]
+        sample = Rows.of([np.array([*start, *vocabulary.ordinary[:3], *end])], model.tokenizer)
+        return cls(
+            model,
+            sampling,
+            torch.Generator().manual_seed(seed),
+            start,
+            end,
+            np.flatnonzero(vocabulary.is_special),
+            all(cacheable(view) for view in model.objective.examine(sample)),
+        )
+
+    def check_room(self, parts: Sequence[Ids | int]) -> None:
+        """Whether given and open places fit the model's context together."""
+        total = sum(part if isinstance(part, int) else len(part) for part in parts)
+        opened = sum(part for part in parts if isinstance(part, int))
+        if total > self.model.context:
+            raise SightlineError(
+                f"{total - opened} tokens given and {opened} to write exceed the model's context, {self.model.context}",
+                "Shorten the text or the length",
+            )
+        if total == opened:
+            raise SightlineError(
+                "the text is empty and the tokenizer has no mark that it could start from", "Give at least one word"
+            )
+
+    def write(
+        self,
+        canvas: Canvas,
+        policy: Policy,
+        stops: Sequence[int] = (),
+        min_length: int = 0,
+        shown: Bar | None = None,
+    ) -> Written:
+        return write(
+            self.model.objective.fill,
+            self.model.logits,
+            canvas,
+            policy,
+            self.sampling,
+            stops=stops,
+            forbidden=self.forbidden,
+            min_length=min_length,
+            make_cache=Cache if self.caches else None,
+            generator=self.generator,
+            on_round=None if shown is None else lambda draft, number: shown.advance(1),
+        )
+
+
+@contextmanager
+def reading(model: Model) -> Iterator[None]:
+    """Without dropout, and with the kernel chosen by each view: what is written comes in all shapes."""
+    training, kernel = model.training, model.kernel
+    model.eval()
+    model.kernel = None
+    try:
+        yield
+    finally:
+        model.train(training)
+        model.kernel = kernel
+
+
+def piece_after(model: Model, before: Ids, new: Ids) -> str:
+    """What the new ids add to the text before them (a first space may only show beside it)."""
+    head, whole = model.tokenizer.decode(before), model.tokenizer.decode([*before, *new])
+    return whole[len(head) :] if whole.startswith(head) else model.tokenizer.decode(new)
+
+
+def trimmed(piece: str, side: Given) -> str:
+    """Without a letter whose bytes were cut off where the writing ended."""
+    if side != "right":
+        piece = piece.rstrip(BROKEN)
+    return piece if side == "left" else piece.lstrip(BROKEN)
+
+
+def way(side: Given, iterations: int) -> str:
+    """How a family that sees this side writes, in words."""
+    return f"refinement in {iterations} rounds" if side == "both" else WAYS[side]
