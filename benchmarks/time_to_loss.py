@@ -5,16 +5,17 @@
 
 The peer is transformers' GPT-2, the same architecture, under nanoGPT's published settings. One judge for both: the
 whole validation split in windows of the recipe's context, every so many steps, its time excluded; all else counts,
-compilation and checkpoints included. Sightline has reached the peer's last loss where two successive judgements lie
-below it, and the later one's time counts. Both run in one process, the peer in two halves around Sightline, so that a
-drift of the machine meets both. The floor is counts of five tokens: compare speed, not models, at this
-scale.
+compilation, checkpoints and first weights from counts included. Sightline has reached the peer's last loss where two
+successive judgements lie below it, and the later one's time counts. Both run in one process, the peer in two halves
+around Sightline, so that a drift of the machine meets both. The floor is counts of five tokens: compare speed, not
+models, at this scale.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import shutil
 import statistics
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import data_folder, described, write
+from machine import RESULTS, data_folder, described, write
 from paired import Quiet
 from torch.nn import functional as F
 
@@ -36,7 +37,9 @@ from sightline.data.order import Order
 from sightline.memory import keep_freed_memory
 from sightline.objectives import Causal, NGram
 from sightline.objectives.model import Model, built
+from sightline.runs.counted import pairs
 from sightline.stacks import sizes
+from sightline.stacks.counted import TABLE_RATE, begin_from
 from sightline.training.loop import train
 from sightline.training.settings import Optimization, Settings
 
@@ -50,6 +53,7 @@ class Work:
     size : of both stacks. context : tokens of a window.
     peer_batch, peer_steps : the recipe. peer_half, peer_compiled : bfloat16 autocast and torch.compile for the peer.
     batch, steps : of Sightline. every : steps between two judgements. unit : what the loss is counted in.
+    aim : how many times sooner. init : Sightline's first weights, drawn or counted.
     """
 
     title: str
@@ -64,13 +68,14 @@ class Work:
     every: int
     unit: str
     aim: float
-    tables: float = 1.0
-    matrices: float = 1.0
+    init: str
 
 
 WORKS = {
-    "shakespeare": Work("Tiny Shakespeare", "tiny", 64, 12, 2000, False, False, 16, 216, 5, "nats per character", 10),
-    "wikitext": Work("WikiText-2", "mini", 256, 8, 732, True, True, 8, 200, 20, "nats per token", 5),
+    "shakespeare": Work(
+        "Tiny Shakespeare", "tiny", 64, 12, 2000, False, False, 16, 216, 5, "nats per character", 10, "random"
+    ),
+    "wikitext": Work("WikiText-2", "mini", 256, 8, 732, True, True, 8, 48, 6, "nats per token", 5, "counts"),
 }
 BPE = 8192
 
@@ -198,7 +203,7 @@ class Course:
 
 
 def ours(work: Work, text: Text, seed: int, dtype: str) -> Course:
-    """Sightline's defaults at the same size; the judge's seconds are taken out."""
+    """Sightline's defaults at the same size, from drawn weights or from counts; the judge's seconds are taken out."""
     folder = Path(tempfile.mkdtemp())
     points: list[tuple[float, float]] = []
     spent = 0.0
@@ -216,10 +221,10 @@ def ours(work: Work, text: Text, seed: int, dtype: str) -> Course:
     model = built(Causal(tokenizer.vocabulary), sizes.shape(work.size, tokenizer.padded, work.context), tokenizer, seed)
     packed = Packed(text.train, work.context, tokenizer)
     order = Order(packed.count, seed)
-    usual = Optimization()
-    optimization = replace(
-        usual, matrix_rate=usual.matrix_rate * work.matrices, table_rate=usual.table_rate * work.tables
-    )
+    optimization = Optimization()
+    if work.init == "counts":
+        begin_from(pairs(model.objective, packed, seed), model.stack, model.head, seed)  # type: ignore[arg-type]
+        optimization = replace(optimization, table_rate=optimization.table_rate * TABLE_RATE)
     settings = Settings(
         work.steps, work.batch, seed=seed, dtype=dtype, validations=work.steps // work.every, optimization=optimization,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -264,26 +269,9 @@ def run_of(work: Work, text: Text, seed: int, dtype: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=WORKS)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=0, help="of Sightline; 0: the work's own")
-    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(given.threads)
-    work = WORKS[given.work]
-    work = replace(work, steps=given.steps or work.steps)
-    folder = Path(tempfile.mkdtemp())
-    text = TEXTS[given.work](folder)
-    floor, floor_seconds = counted(text, work.context)
-    runs = []
-    for seed in range(1, given.seeds + 1):
-        runs.append(run_of(work, text, seed, given.dtype))
-        print({name: value for name, value in runs[-1].items() if name != "points"}, flush=True)
-    shutil.rmtree(folder)
+def table(work: Work, text: Text, record: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    runs, setting = record["runs"], record["setting"]
     shape = sizes.size(work.size)
     ratios = [run["ratio"] for run in runs if run["ratio"] is not None]
     said = (
@@ -298,7 +286,8 @@ def main() -> None:
         f"{text.tokenizer.padded:,} on both sides; {work.unit} on the whole validation split.",
         f"The peer takes {work.peer_steps:,} steps of {work.peer_batch} x {work.context} in "
         f"{'bfloat16, compiled' if work.peer_half else 'float32, as published for a processor'}; Sightline "
-        f"{work.steps} of {work.batch} x {work.context} in {given.dtype}, judged every {work.every}.",
+        f"{work.steps} of {work.batch} x {work.context} in {setting['dtype']}, judged every {work.every}, from "
+        f"{'counts of pairs in the training text' if setting['init'] == 'counts' else 'drawn weights'}.",
         "",
         "| seed | peer's loss | peer's s | s until Sightline is below it | sooner by | Sightline's last loss | at s | other load |",  # noqa: E501
         "|---|---|---|---|---|---|---|---|",
@@ -311,12 +300,43 @@ def main() -> None:
         ),
         "",
         f"The peer's loss was {said}; {work.aim:g} times is the aim. "
-        f"The floor, five-gram counts (modified Kneser-Ney): {floor:.4f} nats in {floor_seconds:.1f} s.",
+        f"The floor, five-gram counts (modified Kneser-Ney): {record['floor']['loss']:.4f} nats in "
+        f"{record['floor']['seconds']:.1f} s.",
         "",
     ]
-    record = {"about": described(["torch", "transformers", "numpy"]), "runs": runs, "steps": work.steps}
-    record |= {"floor": {"loss": floor, "seconds": floor_seconds}}
-    write(f"time-to-loss-{given.work}", record, "\n".join(lines))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=0, help="of Sightline; 0: the work's own")
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--init", choices=("random", "counts"), help="Sightline's first weights; else the work's own")
+    parser.add_argument("--resume", action="store_true", help="keep the seeds that the committed result has already")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(given.threads)
+    work = WORKS[given.work]
+    work = replace(work, steps=given.steps or work.steps, init=given.init or work.init)
+    folder = Path(tempfile.mkdtemp())
+    text = TEXTS[given.work](folder)
+    floor, floor_seconds = counted(text, work.context)
+    path = RESULTS / f"time-to-loss-{given.work}.json"
+    setting = {"steps": work.steps, "dtype": given.dtype, "init": work.init}
+    runs: list[dict[str, Any]] = []
+    if given.resume and path.exists():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        runs = held["runs"] if held["setting"] == setting else []
+    for seed in range(len(runs) + 1, given.seeds + 1):
+        runs.append(run_of(work, text, seed, given.dtype))
+        print({name: value for name, value in runs[-1].items() if name != "points"}, flush=True)
+        record = {"about": described(["torch", "transformers", "numpy"]), "setting": setting, "runs": runs}
+        record["floor"] = {"loss": floor, "seconds": floor_seconds}
+        write(path.stem, record, table(work, text, record), show=seed == given.seeds)
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ class Recipe(_Kept):
     source : the text. size, context : the stack. budget : as given; ``settings.steps`` is what it came to.
     seed : of weights, order and draws. device, threads : where it runs.
     settings : of the training loop. start : a model folder whose weights the run begins with, or nothing.
+    init : the first weights otherwise, drawn at random or worked out from counts of pairs.
     """
 
     family: str
@@ -96,6 +97,7 @@ class Recipe(_Kept):
     settings: Settings
     fields: dict[str, Any] = field(default_factory=dict)
     start: str = ""
+    init: Literal["random", "counts"] = "random"
     version: int = VERSION
 
     def difference(self, other: Recipe) -> str:
@@ -103,7 +105,9 @@ class Recipe(_Kept):
 
         Where it runs and what was found by measuring (steps, type of the products, compilation) may differ.
         """
-        found = _first_difference(self, other, ("family", "size", "context", "budget", "seed", "fields", "start"))
+        found = _first_difference(
+            self, other, ("family", "size", "context", "budget", "seed", "fields", "start", "init")
+        )
         measured: dict[str, Any] = {"steps": 1, "batch": 1, "accumulation": 1, "dtype": "float32", "compiled": False}
         rows = _first_difference(self.settings, other.settings, ("batch", "accumulation"))
         mine, theirs = (replace(one.settings, **measured) for one in (self, other))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -76,6 +76,7 @@ def train(
     out: Path | None = None,
     seed: int = 0,
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    init: Literal["random", "counts"] = "random",
     setting: tuple[str, ...] = (),
     context: int = 0,
     batch: int = 0,
@@ -113,6 +114,8 @@ def train(
         out: the run's folder; the same command given again continues there. Default: runs/FAMILY-SIZE-sSEED.
         seed: of weights, order and draws.
         start: a model or run folder whose weights and tokenizer the run begins with.
+        init: first weights drawn at random, or counts: tables worked out from the pairs of ids that the family asks
+            about in the text, which a short budget would spend itself on learning.
         setting: the family's own settings, as name=value.
         context: tokens of a row; 0: the size's own.
         batch: rows of one update; 0: the size's own.
@@ -145,7 +148,7 @@ def train(
         wanted = planned(
             family, Source(corpus, field, label, documents, strict, tokenizer), size=size, budget=budget, seed=seed,
             context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
-            schedule=schedule, validations=validations, fields=parsed(family, setting), start=start,
+            schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
         )  # fmt: skip
     begun = _begun(wanted)
     if begun is not None and not context and recipe is None:
@@ -301,6 +304,7 @@ def planned(
     validations: int = 10,
     fields: dict[str, Any] | None = None,
     start: Path | None = None,
+    init: Literal["random", "counts"] = "random",
 ) -> Recipe:
     """A recipe with every default filled in but what is found on the machine: ``bound`` and ``costed`` fill it in."""
     from ..stacks import sizes
@@ -313,6 +317,10 @@ def planned(
     if validations < 1:
         raise SightlineError(f"{validations} validations cannot choose the best weights", "Use 1 or more")
     length = context or chosen.context
+    if start and init == "counts":
+        raise SightlineError(
+            "a run begins with the weights of another model or from counts", "Leave --from or --init away"
+        )
     return Recipe(
         family=family,
         source=source,
@@ -328,11 +336,12 @@ def planned(
             accumulation=accumulation,
             seed=seed,
             validations=validations,
-            optimization=_rated(optimization or Optimization(), family, size, rate),
+            optimization=_rated(optimization or Optimization(), family, size, rate, init),
             schedule=schedule or Schedule(),
         ),
         fields=fields or {},
         start=str(start) if start else "",
+        init=init,
     )
 
 
@@ -347,16 +356,22 @@ def drafted(ground: Ground, objective: Objective, **settings: Any) -> Recipe:
     return bound(ground, planned(objective.family, ground.source, **settings))
 
 
-def _rated(given: Optimization, family: str, size: str, rate: float) -> Optimization:
+def _rated(given: Optimization, family: str, size: str, rate: float, init: str) -> Optimization:
     """The learning rates times the swept factor, or the one given; a rate that was named alone stands as it is."""
+    from ..stacks.counted import TABLE_RATE
     from .rates import rate_factor
 
     usual = Optimization()
-    factor = rate or rate_factor(family, size)
-    named = {name: getattr(given, name) for name in ("matrix_rate", "table_rate", "rate")}
+    factors = dict.fromkeys(("matrix_rate", "table_rate", "rate"), rate or rate_factor(family, size))
+    if init == "counts":
+        factors["table_rate"] *= TABLE_RATE
+    named = {name: getattr(given, name) for name in factors}
     return replace(
         given,
-        **{name: value * factor if rate or value == getattr(usual, name) else value for name, value in named.items()},
+        **{
+            name: value * factors[name] if rate or value == getattr(usual, name) else value
+            for name, value in named.items()
+        },
     )
 
 
@@ -365,11 +380,21 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     from ..objectives.model import Model as Whole
     from ..objectives.model import built
     from ..stacks import sizes
+    from ..stacks.counted import begin_from
+    from ..stacks.head import Head
+    from ..stacks.transformer import Transformer
+    from .counted import pairs
 
     if begun is not None:
         return Whole(objective, begun.stack, begun.head, ground.tokenizer).to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
-    return built(objective, shape, ground.tokenizer, recipe.seed).to(recipe.device)
+    model = built(objective, shape, ground.tokenizer, recipe.seed)
+    if recipe.init == "counts":
+        if objective.stack != "transformer":
+            raise SightlineError(f"{recipe.family} has no tables to begin with", "Leave --init away")
+        counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
+        begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)
+    return model.to(recipe.device)
 
 
 def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "auto") -> Recipe:
