@@ -75,7 +75,7 @@ WORKS = {
     "shakespeare": Work(
         "Tiny Shakespeare", "tiny", 64, 12, 2000, False, False, 16, 216, 5, "nats per character", 10, "random"
     ),
-    "wikitext": Work("WikiText-2", "mini", 256, 8, 732, True, True, 8, 48, 6, "nats per token", 5, "counts"),
+    "wikitext": Work("WikiText-2", "mini", 256, 8, 732, True, True, 8, 80, 10, "nats per token", 5, "counts"),
 }
 BPE = 8192
 
