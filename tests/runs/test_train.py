@@ -81,6 +81,19 @@ def test_a_finished_run_is_left_as_it_is(
     record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
     assert record == json.loads((finished / "results.json").read_text(encoding="utf-8"))
     assert record["scores"][0]["name"] == "bits_per_byte"
+    (floor,) = record["floors"]
+    assert floor["tokens"] == 6 * 4 * 32  # as much as the run itself could read
+    assert [one["n"] for one in floor["scores"]] == [one["n"] for one in record["scores"]]
+    (told,) = [line for line in shown.out.splitlines() if line.startswith("floor: ")]
+    assert f"n-gram counts of {floor['tokens']:,} tokens, exact: {floor['scores'][0]['value']:.3f} whole text" in told
+
+
+def test_the_floor_is_what_counting_alone_comes_to(corpus: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "counts"
+    assert main(["train", "ngram", str(corpus), *OPTIONS, "--seed", "3", "--out", str(out)]) == 0
+    counts, neural = (json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (out, finished))
+    assert counts["floors"] == []
+    assert counts["scores"] == neural["floors"][0]["scores"]
 
 
 def test_killed_in_the_middle_it_ends_the_same(corpus: Path, finished: Path, tmp_path: Path) -> None:

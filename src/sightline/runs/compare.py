@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .measure import Examination
 
 SCHEMA = 1
-FLOOR = "ngram"
 LEAST_CONTEXT = 16  # tokens: shorter rows leave no passage to write
 
 
@@ -221,7 +220,7 @@ def _families(text: str | Sequence[str]) -> list[str]:
 def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]:
     """Every family and seed trained and measured, what is already there taken over; then joined to one record."""
     from .ground import described, objective_for, versions
-    from .measure import Examination, joined
+    from .measure import FLOOR, Examination, joined
     from .train import drafted
 
     lead = objective_for(wanted.families[0], ground.tokenizer, {})

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .ground import Ground
 
 LEAST_SECONDS = 6.0  # of scoring, however short the training
+FLOOR = "ngram"  # the family that every run stands beside
+COUNTS = "n-gram counts"  # what it is called there
 
 
 @dataclass(frozen=True)
@@ -165,20 +167,22 @@ def _cost(ground: Ground, first: Recipe) -> Any:
     return seconds
 
 
-def evaluated(ground: Ground, model: Model, seconds: float, seed: int) -> list[dict[str, Any]]:
-    """Scores of one model by itself, on a sample that takes about this long."""
+def evaluated(ground: Ground, models: Sequence[Model], seconds: float, seed: int) -> list[list[dict[str, Any]]]:
+    """Scores of each model on one sample, which takes the first of them about this long."""
     from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
     from ..evaluation.sample import evaluation_sample
     from ..evaluation.score import scored
 
     def cost(sample: Sample) -> float:
         start = time.perf_counter()
-        bits_per_byte(model, sample)
+        bits_per_byte(models[0], sample)
         return time.perf_counter() - start
 
     sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
-    found = [bits_per_byte(model, sample), continuation_bits_per_byte(model, sample)]
-    return [scored([one]).record() for one in found]
+    return [
+        [scored([measure(model, sample)]).record() for measure in (bits_per_byte, continuation_bits_per_byte)]
+        for model in models
+    ]
 
 
 def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) -> dict[str, Any]:
@@ -274,8 +278,8 @@ def _floors(examination: Examination, scores_of: Any, outcomes: dict[str, Any], 
     from ..evaluation.writing import copied
 
     floors = []
-    if "ngram" in outcomes:
-        floors.append({"name": "n-gram counts", "scores": scores_of("ngram")})
+    if FLOOR in outcomes:
+        floors.append({"name": COUNTS, "scores": scores_of(FLOOR)})
     for name, one in probe_floors(examination.task).items():
         floors.append({"name": name, "scores": [scored([one], seed).record()]})
     if examination.passages:

@@ -34,6 +34,7 @@ Compile = Literal["auto", "on", "off"]
 DEV_ROWS = 32  # rows of dev that choose the best weights
 TIMED = 10  # throw-away steps that turn seconds into steps
 LEAST_STEPS = 200  # fewer are never worth timing for the sake of compiling
+FLOOR_TOKENS = 4_000_000  # counted for the floor at most: some seconds and about a gigabyte
 COMPILE_PAYS = 600.0  # seconds of CPU training below which compiling costs more than it brings
 
 
@@ -64,6 +65,13 @@ class TrainResult:
             lines.append(
                 f"{score['name']} {score['value']:.3f}{spread} {score['unit']}, {score['class']}, {score['column']}"
             )
+        for floor in self.record.get("floors", ()):
+            values = [f"{one['value']:.3f} {one['column']}" for one in floor["scores"] if one["value"] is not None]
+            if values:
+                unit, kind = floor["scores"][0]["unit"], floor["scores"][0]["class"]
+                lines.append(
+                    f"floor: {floor['name']} of {floor['tokens']:,} tokens, {kind}: {', '.join(values)} {unit}"
+                )
         return "\n".join([*lines, str(self.model)])
 
 
@@ -106,7 +114,7 @@ def train(
         sightline train --recipe runs/mine/recipe.toml --out runs/again
 
     Args:
-        family: causal, backward, masked, prefix or ngram (see: sightline families).
+        family: causal, backward, masked, prefix, permuted or ngram (see: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
             python-docs, or the name of a Hugging Face data set.
         size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
@@ -477,19 +485,19 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
     return tomllib.loads(recipe.text())
 
 
-def _fitted(ground: Ground, recipe: Recipe, model: Model) -> Trained:
-    """A stack that fits itself: one pass over as much of the text as the budget buys."""
+def _fitted(ground: Ground, recipe: Recipe, model: Model, most: int | None = None) -> Trained:
+    """A stack that fits itself: one pass over as much of the text as the budget buys, of ``most`` tokens if given."""
     from ..training.loop import Trained
 
     budget = Budget.parse(recipe.budget)
-    most = ground.train.token_count  # counting is so quick that seconds and operations buy the whole text
+    most = min(most or ground.train.token_count, ground.train.token_count)  # seconds and operations buy it whole
     if budget.kind == "tokens":
         most = min(most, int(budget.amount))
     if budget.kind == "steps":
         most = min(most, int(budget.amount) * recipe.settings.batch * recipe.context)
     most = max(most, 2)
     begun = time.perf_counter()
-    with bar(f"{recipe.family}: counting", getattr(model.stack, "n", 1)) as shown:
+    with bar(f"{model.objective.family}: counting", getattr(model.stack, "n", 1)) as shown:
         model.stack.fit(ground.train.tokens[:most], ground.train.offsets, shown)  # type: ignore[operator]
     return Trained((), 1, None, 1, time.perf_counter() - begun, most, most, float(most), 0)
 
@@ -537,8 +545,8 @@ def _sample(ground: Ground) -> Any:
 
 
 def _record(ground: Ground, recipe: Recipe, model: Model, trained: Trained, folder: Path) -> dict[str, Any]:
-    """The run's record with its score on test, kept beside the model."""
-    from .measure import evaluated, record_of
+    """The run's record with its score on test and, beside it, the floor's; kept beside the model."""
+    from .measure import COUNTS, FLOOR, evaluated, record_of
 
     path = folder / "results.json"
     if path.exists():
@@ -546,6 +554,20 @@ def _record(ground: Ground, recipe: Recipe, model: Model, trained: Trained, fold
         return held
     budgeted = trained.seconds if math.isfinite(trained.seconds) else 60.0
     record = record_of(ground, recipe, model, trained)
-    record["scores"] = evaluated(ground, model, seconds=max(10.0, budgeted / 4), seed=recipe.seed)
+    floors = [] if recipe.family == FLOOR or model.objective.reads == "numbers" else [_floor(ground, recipe)]
+    models = [model, *(counts for counts, _ in floors)]
+    record["scores"], *others = evaluated(ground, models, seconds=max(10.0, budgeted / 4), seed=recipe.seed)
+    record["floors"] = [
+        {"name": COUNTS, "tokens": tokens, "scores": scores} for (_, tokens), scores in zip(floors, others, strict=True)
+    ]
     write_json(path, record)
     return record
+
+
+def _floor(ground: Ground, recipe: Recipe) -> tuple[Model, int]:
+    """n-gram counts of the run's own training text, and of how many tokens: what its training has to beat."""
+    from .ground import objective_for
+    from .measure import FLOOR
+
+    counts = fresh(ground, recipe, objective_for(FLOOR, ground.tokenizer, {}))
+    return counts, _fitted(ground, recipe, counts, FLOOR_TOKENS).tokens

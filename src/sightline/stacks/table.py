@@ -214,7 +214,7 @@ class Table(nn.Module):
         """p of each answer [N] after its history [N, n - 1]."""
         self._need_fit()
         p = self._predictable[answers] / self._predictable.sum()
-        for length, level in enumerate(self.levels):
+        for length, level in enumerate(self._counted):
             history = self._numbers(histories, length)
             known = np.maximum(history, 0)
             seen = (history != UNSEEN) & (level.totals[known] > 0)
@@ -229,7 +229,7 @@ class Table(nn.Module):
         self._need_fit()
         V = self.vocabulary.padded
         p = np.tile(self._predictable / self._predictable.sum(), (len(histories), 1))
-        for length, level in enumerate(self.levels):
+        for length, level in enumerate(self._counted):
             history = self._numbers(histories, length)
             lines = np.flatnonzero((history != UNSEEN) & (level.totals[np.maximum(history, 0)] > 0))
             history = history[lines]
@@ -251,6 +251,11 @@ class Table(nn.Module):
             known = (number != UNSEEN) & (token != NO_TOKEN)
             number = self.levels[step].find(np.where(known, number * self.vocabulary.padded + token, UNSEEN))
         return number
+
+    @property
+    def _counted(self) -> list[Level]:
+        """The lengths that occur: where every document is shorter than n, the longest do not."""
+        return [level for level in self.levels if len(level.keys)]
 
     def _need_fit(self) -> None:
         if not self.levels:
