@@ -13,6 +13,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
+from sightline.objectives.permuted import Permuted
 from sightline.objectives.prefix import Prefix
 from sightline.stacks.transformer import Shape
 
@@ -53,4 +54,4 @@ def make(tokenizer: Tokenizer, documents: tuple[Document, ...]) -> Make:
     return one
 
 
-FAMILIES = (Causal, Backward, Prefix, Masked, NGram)
+FAMILIES = (Causal, Backward, Prefix, Masked, Permuted, NGram)

@@ -20,6 +20,7 @@ from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.pen import trimmed
+from sightline.objectives.permuted import Permuted
 from sightline.objectives.prefix import Prefix
 from sightline.objectives.writing import generate
 from sightline.stacks.table import Table
@@ -31,6 +32,7 @@ FAMILIES: dict[str, type[Objective]] = {
     "backward": Backward,
     "prefix": Prefix,
     "masked": Masked,
+    "permuted": Permuted,
     "ngram": NGram,
 }
 Make = Callable[[str, str], Model]

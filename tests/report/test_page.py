@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from sightline.errors import SightlineError
 from sightline.report import page, write_report
-from sightline.report.chart import Line, Whisker, curves, ticks, whiskers
+from sightline.report.chart import COLOURS, Line, Whisker, curves, ticks, whiskers
+from sightline.report.style import CSS
 
 VOID = {"meta", "br"}
 
@@ -176,3 +178,27 @@ def test_whiskers_stay_in_order() -> None:
     drawn = whiskers([Whisker("a", 1.0, 0.9, 1.1, 0), Whisker("b", 2.0, None, None, 1)], "bits")
     left, right = (float(found) for found in re.findall(r'circle cx="([\d.]+)"', drawn))
     assert left < right and whiskers([], "bits") == ""
+
+
+def test_fifteen_families_keep_their_colours_and_fold_their_differences(results: dict[str, Any]) -> None:
+    one = results["families"][0]
+    results["families"] = [{**deepcopy(one), "family": f"family{number}"} for number in range(15)]
+    pairs = combinations([family["family"] for family in results["families"]], 2)
+    results["comparisons"] = [{**results["comparisons"][0], "a": a, "b": b} for a, b in pairs]
+    text = page(results)
+    read(text)
+    assert "<details><summary>All 105 differences</summary>" in text
+    colours = {text.partition(f'data-name="family{number}"')[0].rpartition('stroke="')[2][:10] for number in range(15)}
+    assert len(colours) == 15
+    styles = re.findall(r"--c(\d+): (#\w+)", CSS)
+    assert len(styles) == len(set(styles)) == len({colour for _, colour in styles}) == 2 * COLOURS  # light and dark
+
+
+@pytest.mark.parametrize(
+    ("class_", "why"),
+    [("pseudo", "given all the others"), ("nar", "independent"), ("discriminative", "judges"), ("density", "numbers")],
+)
+def test_why_a_score_stands_alone_is_said_by_its_class(results: dict[str, Any], class_: str, why: str) -> None:
+    results["families"][2]["scores"][0]["class"] = class_
+    (said,) = re.findall(rf"May not be compared: masked, whose score is {class_}\.[^<]*", page(results))
+    assert why in said

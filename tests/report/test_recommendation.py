@@ -82,3 +82,13 @@ def test_the_terminal_shows_the_same_table(results: dict[str, Any]) -> None:
     assert "803 k" in lines["parameters"] and "71.0%" in lines["understanding"]
     assert "(left)" in lines["writing"] and "(right)" in lines["writing"]
     assert text.splitlines()[-1].endswith("A pseudo score is comparable with none of the others.")
+
+
+def test_many_families_stand_five_abreast(results: dict[str, Any]) -> None:
+    one = results["families"][0]
+    results["families"] = [{**one, "family": f"family{number}"} for number in range(12)]
+    text = headline_text(results)
+    heads = [line.split() for line in text.splitlines() if line.lstrip().startswith("family")]
+    assert [len(head) for head in heads] == [5, 5, 2]
+    assert [name for head in heads for name in head] == [family["family"] for family in results["families"]]
+    assert max(map(len, text.splitlines())) <= 160

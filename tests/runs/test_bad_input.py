@@ -127,6 +127,18 @@ def test_bad_rows_are_passed_over_and_counted(tmp_path: Path, page: str, capsys:
     assert "3 bad rows passed over" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("content", "tokenizer"), [("a" * 4000, "byte"), ("猫" * 4000, "char"), ("ha " * 2000, "bpe")])
+def test_one_word_is_counted_too(content: str, tokenizer: str, tmp_path: Path) -> None:
+    """No count of counts says a discount; and no document is left so short that n-grams of seven are missed."""
+    path, out = tmp_path / "one.txt", tmp_path / "out"
+    path.write_text(content, encoding="utf-8")
+    words = ["--tokenizer", tokenizer, "--setting", "n=7", "--budget", "1Mtok", "--out", str(out)]
+    assert main(["train", "ngram", str(path), *OPTIONS, *words]) == 0
+    record = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert 0 < record["scores"][0]["value"] < 0.5
+    assert main(["generate", str(out), "", "--length", "4"]) == 0
+
+
 # -- families, sizes, budgets
 
 

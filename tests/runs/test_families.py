@@ -13,10 +13,16 @@ import pytest
 
 from sightline.errors import SightlineError
 from sightline.objectives import FAMILIES
-from sightline.runs.families import OPENING, PLACES, families, picture
+from sightline.runs.families import OPENING, PLACES, families, picture, shelves
 
 TOLD = {family.family: family for family in families().families}
 ALL = np.ones((PLACES, PLACES), dtype=bool)
+
+
+# The text's places in the order 0 1 2 4 3 5, the first two given; then the queries for the other four.
+BEFORE = np.array([[1, 1, 0, 0, 0, 0]] * 3 + [[1, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0]], dtype=bool)
+PERMUTED = np.zeros((2 * PLACES - OPENING, 2 * PLACES - OPENING), dtype=bool)
+PERMUTED[:, :PLACES] = np.concatenate([BEFORE | np.eye(PLACES, dtype=bool), BEFORE[OPENING:]])
 
 
 def seen(name: str) -> np.ndarray:
@@ -25,7 +31,7 @@ def seen(name: str) -> np.ndarray:
 
 
 def test_every_family_is_told_of_once() -> None:
-    assert list(TOLD) == list(FAMILIES) == ["causal", "backward", "masked", "prefix", "ngram"]
+    assert list(TOLD) == list(FAMILIES) == ["causal", "backward", "masked", "prefix", "permuted", "ngram"]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,7 @@ def test_every_family_is_told_of_once() -> None:
         ("masked", ALL),
         ("prefix", np.tril(ALL) | (np.arange(PLACES) < OPENING)[None] & (np.arange(PLACES) < OPENING)[:, None]),
         ("ngram", np.tril(ALL) & np.triu(ALL, -3)),
+        ("permuted", PERMUTED),
     ],
 )
 def test_the_picture_is_the_sight_by_place(name: str, expected: np.ndarray) -> None:
@@ -49,21 +56,31 @@ def test_sight_is_named_by_place() -> None:
         "masked": "everything",
         "prefix": "opening | past",
         "ngram": "near(3) & past",
+        "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
     }
 
 
 def test_score_classes_sides_and_stacks() -> None:
-    assert [family.score_class for family in TOLD.values()] == ["exact", "exact", "pseudo", "exact", "exact"]
-    assert [family.given for family in TOLD.values()] == ["left", "right", "both", "left", "left"]
-    assert [family.stack for family in TOLD.values()] == ["transformer"] * 4 + ["table"]
+    pseudo = [name for name, family in TOLD.items() if family.score_class != "exact"]
+    assert pseudo == ["masked"]
+    assert [family.given for family in TOLD.values()] == ["left", "right", "both", "left", "left", "left"]
+    assert [family.stack for family in TOLD.values()] == ["transformer"] * 5 + ["table"]
 
 
 def test_pictures_stand_side_by_side_in_eighty_columns() -> None:
     text = str(families())
-    first = text.splitlines()[0].split()
-    assert first == list(FAMILIES)
-    assert text.splitlines()[1].count("■") == 1 + PLACES + PLACES + OPENING + 1
+    pictures, told = text.split("Each row is a place")
+    shelves = [shelf.splitlines() for shelf in pictures.strip().split("\n\n")]
+    assert [name for shelf in shelves for name in shelf[0].split()] == list(FAMILIES)
+    assert shelves[0][1].count("■") == 1 + PLACES + PLACES + OPENING + OPENING  # a row of each; permuted too
     assert max(len(line) for line in text.splitlines()) <= 80
+    assert all(family.title in told and family.decoder in told for family in TOLD.values())
+
+
+def test_pictures_go_on_the_next_shelf_where_they_do_not_fit() -> None:
+    assert shelves([11, 11, 11, 90, 5, 70, 2], 3, 80) == [[0, 1, 2], [3], [4, 5], [6]]
+    assert shelves([38, 39], 3, 80) == [[0, 1]]
+    assert shelves([38, 40], 3, 80) == [[0], [1]]
 
 
 def test_json_is_a_list_of_records(tmp_path: Path) -> None:

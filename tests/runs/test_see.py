@@ -23,6 +23,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import built
 from sightline.objectives.ngram import NGram
+from sightline.objectives.permuted import Permuted
 from sightline.objectives.prefix import Prefix
 from sightline.runs.see import MOST, see
 from sightline.sight import Rule, everything
@@ -63,6 +64,7 @@ def folder_of(kind: Any, tokenizer: Tokenizer, path: Path, **changed: Any) -> Pa
         (Masked, {}, "everything"),
         (Prefix, {}, "everything"),
         (NGram, {}, "past & near(3)"),
+        (Permuted, {}, "everything"),
         (Causal, {"windows": (2,)}, "past & near(4)"),
         (Causal, {"windows": (2, None)}, "past"),
         (Backward, {"windows": (1,)}, "future & near(2)"),

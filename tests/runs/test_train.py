@@ -261,6 +261,7 @@ def test_settings_reach_the_recipe(corpus: Path, tmp_path: Path, capsys: pytest.
         ("masked", ["--setting", "rate=much"], "rate must be a number, not 'much'"),
         ("masked", ["--setting", "rate=1.5"], "1.5"),
         ("ngram", ["--setting", "n=1"], "n-gram of 1"),
+        ("permuted", ["--setting", "last=0"], "the last 0.0 of an order is nothing"),
         ("causal", ["--setting", "hide"], "'hide' is not a setting of causal"),
         ("causal", ["--accumulation", "3"], "does not divide into 3"),
         ("causal", ["--context", "-5"], "a context of -5"),
@@ -315,6 +316,8 @@ def test_from_what_cannot_be_continued(
     out = tmp_path / "out"
     assert main(["train", "ngram", str(corpus), *OPTIONS, "--from", str(finished), "--out", str(out)]) == 2
     assert "ngram cannot go on from the causal model" in line_of(capsys)
+    assert main(["train", "permuted", str(corpus), *OPTIONS, "--from", str(finished), "--out", str(out)]) == 2
+    assert "permuted has slots that show nothing" in line_of(capsys)
     assert main(["train", "causal", str(corpus), *OPTIONS, "--from", str(corpus.parent), "--out", str(out)]) == 2
     assert "holds no model" in line_of(capsys)
     assert not out.exists()

@@ -22,7 +22,7 @@ from sightline.runs.texts import prompts, read_all
 from sightline.runs.write import BLOCK, embed, fill, generate, score
 from sightline.stacks.transformer import Shape
 
-LEFT_OR_RIGHT = ("causal", "backward", "prefix", "ngram")
+LEFT_OR_RIGHT = ("causal", "backward", "prefix", "permuted", "ngram")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,12 @@ from .base import Objective
 from .causal import Causal
 from .masked import Masked
 from .ngram import NGram
+from .permuted import Permuted
 from .prefix import Prefix
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
-FAMILIES: dict[str, type[Objective]] = {kind.family: kind for kind in (Causal, Backward, Masked, Prefix, NGram)}
+FAMILIES: dict[str, type[Objective]] = {
+    kind.family: kind for kind in (Causal, Backward, Masked, Prefix, Permuted, NGram)
+}
 
-__all__ = ["FAMILIES", "Backward", "Causal", "Masked", "NGram", "Objective", "Prefix"]
+__all__ = ["FAMILIES", "Backward", "Causal", "Masked", "NGram", "Objective", "Permuted", "Prefix"]

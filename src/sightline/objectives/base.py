@@ -62,6 +62,8 @@ class Objective(ABC):
     stack: ClassVar[Literal["transformer", "table"]] = "transformer"
     decoder: ClassVar[str]
     writes_from: ClassVar[Given]
+    fills_from: ClassVar[Given | None] = None  # what is known of a blank's sides; None: what it writes from
+    shows_nothing: ClassVar[bool] = False  # some of its slots show no token, and need a vector in its stead
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
 
     @property
@@ -89,6 +91,10 @@ class Objective(ABC):
     @abstractmethod
     def read(self, rows: Rows) -> View:
         """A view that shows the rows and asks nothing: its states represent the text."""
+
+    def pictured(self, rows: Rows) -> View:
+        """The view that is drawn of the family."""
+        return next(iter(self.examine(rows)))
 
     @property
     def stops(self) -> tuple[int, ...]:

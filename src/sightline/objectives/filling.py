@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..decoders.canvas import Canvas
-from ..decoders.policy import Beam, NextPlace, Policy, Refine
+from ..decoders.policy import Beam, NextPlace, Policy, Refine, Surest
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
@@ -114,9 +114,10 @@ def fill(
     """Each text with its blanks filled.
 
     A blank is ``___`` or ``[MASK]`` (one token) or ``___:5`` (five); or a text is given as parts, numbers among them
-    being blanks of so many tokens. A family that sees both sides refines all blanks of a text together. One that
-    sees one side fills them in its order: it draws candidates and keeps the one under which the given part behind it
-    (up to the next blank) is likeliest.
+    being blanks of so many tokens. A family that sees both sides fills all blanks of a text together: it refines
+    them, or writes one token after the other for good, the surest first where none is drawn. One that sees one side
+    fills them in its order: it draws candidates and keeps the one under which the given part behind it (up to the
+    next blank) is likeliest.
 
     Parameters
     ----------
@@ -132,14 +133,14 @@ def fill(
     """
     if candidates < 1:
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
-    side = model.objective.writes_from
+    side = model.objective.fills_from or model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if side == "both" else USUAL), seed)
     joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
     gapped = [_Gapped.of(text, pen, joins) for text in texts]
     with reading(model):
         if side == "both":
-            _refined(pen, gapped, iterations)
-            return [text.done(model, "both", f"{way(side, iterations)}, {pen.sampling}") for text in gapped]
+            how = _seeing_both(pen, gapped, iterations)
+            return [text.done(model, "both", f"{how}, {pen.sampling}") for text in gapped]
         _chosen(pen, gapped, candidates)
     if candidates == 1:
         return [text.done(model, side, f"{WAYS[side]}, {pen.sampling}") for text in gapped]
@@ -148,18 +149,24 @@ def fill(
     return [text.done(model, "both", how) for text in gapped]
 
 
-def _refined(pen: Pen, gapped: list[_Gapped], iterations: int) -> None:
-    """Fill all blanks by refinement, seeing both sides."""
-    with bar("filling", -(-len(gapped) // LINES) * iterations, "rounds") as shown:
+def _seeing_both(pen: Pen, gapped: list[_Gapped], iterations: int) -> str:
+    """Fill all blanks of a text together: by refinement, or for good, token after token; says which."""
+    refines, surest = pen.model.objective.writes_from == "both", pen.sampling.greedy
+    rounds = iterations if refines else max((sum(text.gaps) for text in gapped), default=1)
+    # Whoever draws the tokens and then picks the surest draws from another distribution than the model's.
+    policy: Policy = Refine(rounds) if refines else Surest(rounds) if surest else NextPlace()
+    pen = replace(pen, caches=False)  # a text that sees both sides sees what is filled in
+    with bar("filling", -(-len(gapped) // LINES) * rounds, "rounds") as shown:
         for start in range(0, len(gapped), LINES):
             batch = gapped[start : start + LINES]
-            done = pen.write(Canvas.laid([text.laid() for text in batch]), Refine(iterations), shown=shown)
+            done = pen.write(Canvas.laid([text.laid() for text in batch]), policy, shown=shown)
             for line, text in enumerate(batch):
                 at = len(text.ids[0])
                 for blank, gap in enumerate(text.gaps):
                     text.filled[blank] = done.canvas.tokens[line, at : at + gap].tolist()
                     at += gap + len(text.ids[blank + 1])
                 text.logprob = float(done.total[line])
+    return way("both", rounds) if refines else f"one token a round, {'the surest first' if surest else WAYS['left']}"
 
 
 def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -58,6 +58,11 @@ class Model(nn.Module):
             raise SightlineError(
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
                 "Use the tokenizer the model was trained with",
+            )
+        if objective.shows_nothing and isinstance(stack, Transformer) and stack.blank is None:
+            raise SightlineError(
+                f"{objective.family} has slots that show nothing, for which this stack has no vector",
+                f"Begin with fresh weights, or with a model of {objective.family}",
             )
         self.objective = objective
         self.stack = stack
@@ -175,6 +180,7 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    shape = replace(shape, blank=shape.blank or objective.shows_nothing)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = Transformer(shape)

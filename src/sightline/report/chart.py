@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 44
-COLOURS = 8
+COLOURS = 16
 MOST_POINTS = 160
 
 

@@ -22,6 +22,17 @@ EMBLEM = "".join(
     for column in range(4)
 )
 SHOWN_SAMPLES = 3
+FOLDED = 30  # paired differences beyond which their table is closed at first
+# Why a score of this class stands beside no likelihood of texts.
+ALONE = {
+    "pseudo": "It adds up tokens each asked given all the others; such sums belong to no distribution over texts, and "
+    "come out lower than any likelihood can.",
+    "nar": "It takes the answers of one pass to be independent of each other; what it says of a text is exact under "
+    "that assumption only.",
+    "discriminative": "It judges tokens and gives none a probability.",
+    "density": "It is a density of numbers, whose nats may fall below zero.",
+}
+NO_TEXT = "It is asked for parts of a text, not for the whole."
 CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)}  # as pictures: HTML has none of them
 AXES: tuple[tuple[str, Callable[[Point], float], Callable[[float], str]], ...] = (
     ("corpus tokens read", lambda point: point.tokens, count),
@@ -178,10 +189,12 @@ def _differences(found: Results) -> str:
         return ""
     lines = "".join(_difference(one) for one in found.comparisons)
     headings = ("first minus second", "score", "difference", "95% interval", "more than chance")
+    table = _listed("Paired differences", headings, lines)
+    if len(found.comparisons) > FOLDED:
+        table = f"<details><summary>All {len(found.comparisons)} differences</summary>{table}</details>"
     return (
         "<section><h2>Differences, paired by document</h2><p>What is hard about a document is hard for both, so a "
-        "paired difference is decided sooner than two intervals side by side.</p>"
-        f"{_listed('Paired differences', headings, lines)}</section>"
+        f"paired difference is decided sooner than two intervals side by side.</p>{table}</section>"
     )
 
 
@@ -330,11 +343,9 @@ def _rules(found: Results) -> str:
         )
     if bounds:
         parts.append(f"With care: {', '.join(bounds)}. The figure is an upper bound (<=); the true value may be lower.")
-    parts += [
-        f"May not be compared: {name}, whose score is {class_}. It adds up tokens each asked given all the others; "
-        "such sums belong to no distribution over texts, and come out lower than any likelihood can."
-        for name, class_ in own
-    ]
+    for class_ in dict.fromkeys(class_ for _, class_ in own):
+        names = ", ".join(name for name, of_class in own if of_class == class_)
+        parts.append(f"May not be compared: {names}, whose score is {class_}. {ALONE.get(class_, NO_TEXT)}")
     conditional = [
         family.family for family in families if (one := family.score("continuation_bits_per_byte")) and one.value
     ]

@@ -6,12 +6,14 @@ CSS = """
 :root { color-scheme: light dark; --page: #fbfbfa; --ink: #1d2329; --soft: #5a6572; --line: #dfe3e8; --card: #ffffff;
   --accent: #2f5d8a; --hidden: #e8ecf1; --mark: #dde9f5; --warn: #8a4b12;
   --c0: #2f5d8a; --c1: #b4552d; --c2: #2e7d5b; --c3: #7d4f9c; --c4: #9a7b13; --c5: #b03a5b; --c6: #3b7f94;
-  --c7: #5f6570; }
+  --c7: #5f6570; --c8: #6b4a2b; --c9: #5b6fd0; --c10: #6f8f1f; --c11: #c2409a; --c12: #0f8f8a; --c13: #d0711a;
+  --c14: #8f1f2f; --c15: #1f4f3f; }
 @media screen and (prefers-color-scheme: dark) { :root { --page: #14171b; --ink: #e6e9ec;
   --soft: #a0abb7; --line: #2e353d;
   --card: #1b2026; --accent: #7fb2e0; --hidden: #2a3138; --mark: #243a50; --warn: #e5ab6d;
   --c0: #7fb2e0; --c1: #e8936b; --c2: #6cc79b; --c3: #c39be0; --c4: #d9bb57; --c5: #ea86a3; --c6: #79c3d8;
-  --c7: #aab2bd; } }
+  --c7: #aab2bd; --c8: #c9a37f; --c9: #a5b2ff; --c10: #b5d45f; --c11: #f58ad6; --c12: #5fe0d8; --c13: #ffb25f;
+  --c14: #ff7f7f; --c15: #9fd0b8; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--ink); line-height: 1.55;
@@ -66,6 +68,7 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
   margin: .4rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; margin: .4rem 0; }
 .skip { position: absolute; left: -999px; }
 .skip:focus { left: 1rem; top: 1rem; background: var(--card); padding: .5rem; }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dt { margin-top: .4rem; } th, td {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PLACES = 6  # tokens of a picture: enough to tell a window from a triangle, few enough to stand side by side
 OPENING = 2  # of which a prefix takes so many
 GAP = 24  # between pictures of the sheet
+COLUMNS, PIXELS = 80, 860  # of a shelf of pictures, in text and on the sheet: what a terminal and a page show whole
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,45 @@ class Families:
     next: str = "sightline compare python-docs --budget 60s"
 
     def __str__(self) -> str:
-        names = [family.family for family in self.families]
-        drawings = [family.drawing.splitlines() for family in self.families]
-        widths = [max(len(name), *map(len, lines)) for name, lines in zip(names, drawings, strict=True)]
-        rows = [names, *zip(*drawings, strict=True)]
-        pictures = ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        pictures = [[family.family, *family.drawing.splitlines()] for family in self.families]
+        widths = [max(map(len, lines)) for lines in pictures]
+        rows = []
+        for shelf in shelves(widths, 3, COLUMNS):
+            rows += ["" for _ in rows[:1]]  # between shelves
+            for cells in itertools.zip_longest(*(pictures[at] for at in shelf), fillvalue=""):
+                rows.append("   ".join(f"{cell:<{widths[at]}}" for at, cell in zip(shelf, cells, strict=True)))
         told = [
-            f"{family.title}\n"
-            f"    sees: {family.sight} · writes: {family.decoder}\n"
-            f"    score: {family.score_class} ({', '.join(family.columns)}) · stack: {family.stack}"
+            "\n".join(
+                [
+                    family.title,
+                    *_fitted(f"sees: {family.sight}", f"writes: {family.decoder}"),
+                    *_fitted(f"score: {family.score_class} ({', '.join(family.columns)})", f"stack: {family.stack}"),
+                ]
+            )
             for family in self.families
         ]
         sheet = [] if self.svg is None else ["", str(self.svg)]
         legend = "Each row is a place that asks, each column a place that it may see (■)."
-        return "\n".join([*(line.rstrip() for line in pictures), "", legend, "", *told, *sheet])
+        return "\n".join([*(line.rstrip() for line in rows), "", legend, "", *told, *sheet])
+
+
+def shelves(widths: Sequence[int], gap: int, most: int) -> list[list[int]]:
+    """Which pictures of these widths stand side by side, ``gap`` apart and ``most`` wide at most; in order."""
+    rows: list[list[int]] = []
+    left = -1
+    for at, width in enumerate(widths):
+        if not rows or left < gap + width:
+            rows.append([])
+            left = most + gap
+        rows[-1].append(at)
+        left -= gap + width
+    return rows
+
+
+def _fitted(*parts: str) -> list[str]:
+    """Indented, on one line where that is short enough."""
+    line = "    " + " · ".join(parts)
+    return [line] if len(line) <= COLUMNS else [f"    {part}" for part in parts]
 
 
 def families(*, json: Path | None = None, svg: Path | None = None) -> Families:
@@ -152,7 +180,7 @@ def _view(objective: Objective) -> View:
         origins=np.zeros((1, PLACES), np.int64),
         wanted=np.atleast_2d(place >= OPENING),
     )
-    return next(iter(objective.examine(rows)))
+    return objective.pictured(rows)
 
 
 def _named(view: View) -> str:
@@ -164,15 +192,21 @@ def _named(view: View) -> str:
 
 
 def _sheet(pictures: list[str]) -> str:
-    """The pictures side by side, as one SVG file that reads on light and dark ground."""
-    parts, across, height = [], 0, 0
+    """The pictures on shelves, as one SVG file that reads on light and dark ground."""
+    sizes = []
     for drawing in pictures:
         found = re.match(r'<svg [^>]*?width="(\d+)" height="(\d+)"', drawing)
         assert found is not None  # our own drawing
-        parts.append(f'<g transform="translate({across} 0)">{drawing}</g>')
-        across += int(found[1]) + GAP
-        height = max(height, int(found[2]))
-    width = across - GAP
+        sizes.append((int(found[1]), int(found[2])))
+    parts, down, width = [], 0, 0
+    for shelf in shelves([size[0] for size in sizes], GAP, PIXELS):
+        across = 0
+        for at in shelf:
+            parts.append(f'<g transform="translate({across} {down})">{pictures[at]}</g>')
+            across += sizes[at][0] + GAP
+        width = max(width, across - GAP)
+        down += max(sizes[at][1] for at in shelf) + GAP
+    height = down - GAP
     ink = ":root{color:#1b2733}@media(prefers-color-scheme:dark){:root{color:#e8ecf1}}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

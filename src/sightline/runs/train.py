@@ -229,6 +229,7 @@ def _begun(wanted: Recipe) -> Model | None:
     from .. import hub
     from ..data import Tokenizer
     from ..objectives import FAMILIES
+    from ..objectives.model import Model as Whole
 
     if not wanted.start:
         return None
@@ -244,6 +245,8 @@ def _begun(wanted: Recipe) -> Model | None:
             f"{wanted.start} has {model.context} positions, fewer than rows of {wanted.context} tokens",
             f"Use --context {model.context}",
         )
+    objective = FAMILIES[wanted.family](model.objective.vocabulary, **wanted.fields)
+    Whole(objective, model.stack, model.head, model.tokenizer)  # refuses a stack that lacks what the family needs
     return model
 
 
