@@ -13,7 +13,7 @@ from rich.text import Text
 from .headline import Cell, Headline, headline
 from .record import Results
 
-ABREAST = 5  # families side by side: more are wider than a terminal
+ABREAST = 4  # families side by side: more are wider than a terminal
 LEGEND = "[low–high]: 95% interval. <=: upper bound."
 
 
