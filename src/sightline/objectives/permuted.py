@@ -52,7 +52,7 @@ class Permuted(Objective):
         may be scored and continued. XLNet: 0, which needs queries for no more than ``last``.
     """
 
-    last: float = 1 / 6
+    last: float = 0.166
     whole: float = 0.5
 
     family: ClassVar[str] = "permuted"
