@@ -262,6 +262,7 @@ def test_settings_reach_the_recipe(corpus: Path, tmp_path: Path, capsys: pytest.
         ("masked", ["--setting", "rate=1.5"], "1.5"),
         ("ngram", ["--setting", "n=1"], "n-gram of 1"),
         ("permuted", ["--setting", "last=0"], "the last 0.0 of an order is nothing"),
+        ("permuted", ["--init", "counts"], "what permuted asks shows nothing"),
         ("causal", ["--setting", "hide"], "'hide' is not a setting of causal"),
         ("causal", ["--accumulation", "3"], "does not divide into 3"),
         ("causal", ["--context", "-5"], "a context of -5"),

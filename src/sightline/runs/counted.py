@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import Draws
+from ..errors import SightlineError
 from ..stacks.counted import Pairs
 
 if TYPE_CHECKING:
@@ -21,10 +22,19 @@ AT_ONCE = 2**18
 
 
 def pairs(objective: Objective, packed: Packed, seed: int) -> Pairs:
-    """How often each shown id was asked for each other, over the training views of a text's first ``MOST`` tokens."""
+    """How often each shown id was asked for each other, over the training views of a text's first ``MOST`` tokens.
+
+    Raises
+    ------
+    SightlineError : no asked slot shows anything.
+    """
     height = objective.vocabulary.padded
     keys, counts = zip(*_counted(objective, packed, seed, height), strict=True)
     whole, place = np.unique(np.concatenate(keys), return_inverse=True)
+    if not len(whole):
+        raise SightlineError(
+            f"what {objective.family} asks shows nothing, so no pair can be counted", "Leave --init away"
+        )
     totals = np.bincount(place, np.concatenate(counts))
     return Pairs(torch.from_numpy(whole // height), torch.from_numpy(whole % height), torch.from_numpy(totals))
 
