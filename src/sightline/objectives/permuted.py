@@ -147,7 +147,8 @@ class Permuted(Objective):
         """Left to right where nothing is given behind what is to be written; else every open place is asked at once,
         given all that stands by now, so that any of the answers may be taken.
         """
-        blanks = (canvas.given & (np.cumsum(canvas.inside & ~canvas.given, axis=1) > 0)).any(1)
+        written = np.cumsum(canvas.inside & ~canvas.given, axis=1)
+        blanks = np.asarray((canvas.given & (written > 0)).any(1))
         return self._blanks(canvas, blanks) if blanks.any() else self._next(canvas)
 
     def _next(self, canvas: Canvas) -> View:

@@ -64,7 +64,7 @@ class Families:
     def __str__(self) -> str:
         pictures = [[family.family, *family.drawing.splitlines()] for family in self.families]
         widths = [max(map(len, lines)) for lines in pictures]
-        rows = []
+        rows: list[str] = []
         for shelf in shelves(widths, 3, COLUMNS):
             rows += ["" for _ in rows[:1]]  # between shelves
             for cells in itertools.zip_longest(*(pictures[at] for at in shelf), fillvalue=""):
