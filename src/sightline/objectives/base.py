@@ -61,13 +61,14 @@ class Objective(ABC):
     score_class: ClassVar[Score]
     stack: ClassVar[Literal["transformer", "table"]] = "transformer"
     decoder: ClassVar[str]
+    writes: ClassVar[bool] = True  # False: it has no distribution over tokens to write from
     writes_from: ClassVar[Given]
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
 
     @property
     @abstractmethod
     def columns(self) -> tuple[Column, ...]:
-        """The columns of a table of scores that the family may stand in; the first is its own."""
+        """The columns of a table of scores that the family may stand in; the first is its own, none is possible."""
 
     @property
     @abstractmethod
@@ -94,6 +95,14 @@ class Objective(ABC):
     def stops(self) -> tuple[int, ...]:
         """Marks that end a text when written."""
         return (self.vocabulary.eos,)
+
+    @property
+    def generator(self) -> tuple[Objective, float] | None:
+        """A family that proposes tokens to this one and is trained beside it, and its width as a share of this one's.
+
+        None: there is no other. The generator's stack shares this one's tables (ELECTRA).
+        """
+        return None
 
     def counts(self, views: list[View]) -> dict[str, float]:
         """The answers of each term's name, from the views alone: what a term's total is divided by."""

@@ -188,6 +188,7 @@ def train(
         if json is not None:
             write_json(Path(json), record)
     verb = "fill" if record["writes_from"] == "both" else "generate"
+    verb = verb if record.get("writes", True) else "embed"
     return TrainResult(folder, path, record, f"sightline {verb} {shlex.quote(str(path))}")
 
 
@@ -230,6 +231,12 @@ def _begun(wanted: Recipe) -> Model | None:
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
             "Counts have no weights to go on from: continue a transformer with a family of transformers",
+        )
+    classes = {model.objective.score_class, FAMILIES[wanted.family].score_class}
+    if len(classes) > 1 and "discriminative" in classes:
+        raise SightlineError(
+            f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
+            "One judges tokens and the other predicts them: begin anew, or continue with the same family",
         )
     if wanted.context > model.context and getattr(model.stack.shape, "positions", "") == "learned":
         raise SightlineError(
@@ -386,7 +393,7 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     from .counted import pairs
 
     if begun is not None:
-        return Whole(objective, begun.stack, begun.head, ground.tokenizer).to(recipe.device)
+        return Whole(objective, begun.stack, begun.head, ground.tokenizer, begun.generator).to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
     model = built(objective, shape, ground.tokenizer, recipe.seed)
     if recipe.init == "counts":
@@ -459,9 +466,9 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
             folder,
             flops_per_step=flops,
             peak=peak(recipe.device, recipe.threads).of(recipe.settings.dtype),
-            bytes_per_token=ground.bytes_per_token,
+            bytes_per_token=ground.bytes_per_token if model.objective.columns else 0.0,
             validate=validation(ground, recipe),
-            sample=_sample(ground),
+            sample=_sample(ground) if model.objective.writes else None,
             names=ground.names,
             title=title or recipe.family,
             again=f"give the same command again (it goes on in {folder})",
@@ -495,7 +502,7 @@ def _fitted(ground: Ground, recipe: Recipe, model: Model) -> Trained:
 
 
 def validation(ground: Ground, recipe: Recipe) -> Any:
-    """Dev loss in nats per answer, on the same rows and draws every time."""
+    """Dev loss as it is trained on, in nats per answer, on the same rows and draws every time."""
     import numpy as np
     import torch
 
@@ -508,13 +515,17 @@ def validation(ground: Ground, recipe: Recipe) -> Any:
 
     @torch.no_grad()
     def measured(model: Model) -> float:
-        total = answers = 0.0
+        objective = model.objective
+        totals: dict[str, float] = {}
+        answers: dict[str, float] = {}
         for start in range(0, count, size):
             part = rows.take(slice(start, start + size))
-            for view in model.objective.ask(part, Draws(0).of(part), 1.0):
-                total += float(model.grade(view, part.tokens).total)
-                answers += float(view.weights.sum())
-        return total / max(1.0, answers)
+            views = objective.ask(part, Draws(0).of(part), 1.0)
+            for name, asked in objective.counts(views).items():
+                answers[name] = answers.get(name, 0.0) + asked
+            for term in objective.learn(model, part, views, Draws(0).of(part, stream=1)):
+                totals[term.name] = totals.get(term.name, 0.0) + term.weight * float(term.total)
+        return sum(total / max(1.0, answers[name]) for name, total in totals.items())
 
     return measured
 

@@ -195,7 +195,8 @@ class _Loop:
         if settings.compiled:
             working = self.working.model  # one graph per kind of view, whatever a batch happens to hold
             working.kernel = working.kernel or ("flex" if working.device.type == "cuda" else "mask")
-            working.stack.compile(dynamic=False)
+            for stack in working.stacks:
+                stack.compile(dynamic=False)
 
     def run(
         self,
@@ -235,7 +236,8 @@ class _Loop:
             self.model.load_state_dict(self.best)
         if settings.compiled:  # what is asked of a trained model has many shapes, and each would be compiled
             self.working.model.kernel = None
-            self.working.model.stack._compiled_call_impl = None
+            for stack in self.working.model.stacks:
+                stack._compiled_call_impl = None
         return Trained(
             curve=tuple(Point(**point) for point in state.curve),
             best_step=state.best_step or settings.steps,
