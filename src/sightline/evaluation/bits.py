@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..errors import SightlineError
+from ..objectives.base import Objective
 from ..objectives.model import Model
 from ..progress import bar
 from .sample import Piece, Sample
@@ -144,7 +145,7 @@ def _measured(
         top=nats / math.log(2),
         bottom=sizes,
         context_rule=context_rule(objective.writes_from, model.context),
-        note=_note(objective.score_class, share),
+        note=_note(objective, share),
     )
 
 
@@ -185,10 +186,10 @@ def context_rule(side: Side, context: int) -> str:
     )
 
 
-def _note(score_class: str, share: float) -> str:
-    if score_class == "pseudo":
+def _note(objective: Objective, share: float) -> str:
+    if objective.score_class == "pseudo":
         part = "" if share >= 1 else f"; asked of {share:.1%} of the tokens, drawn by seed"
-        return f"pseudo: each token hidden alone and asked given all others; no likelihood of the text{part}"
-    if score_class == "bound":
+        return f"pseudo: {objective.examined_how}; no likelihood of the text{part}"
+    if objective.score_class == "bound":
         return "an upper bound: the true value is at most this"
     return ""

@@ -40,6 +40,7 @@ def lacks(model: Model) -> tuple[str, ...]:
         f"norms in {shape.norm_place} place": shape.norm_place != "pre",
         "a norm of the embedding": shape.embedding_norm,
         "tables of another width": shape.of_table != shape.width,
+        "no norm before the first attention": not shape.first_norm,
         "no norm at the end": not shape.final_norm,
         "windows": any(reach is not None for reach in shape.windows),
         "parallel blocks": shape.parallel,

@@ -83,6 +83,11 @@ class Objective(ABC):
     def examine(self, rows: Rows) -> Iterator[View]:
         """Views that ask each wanted position of the rows exactly once: their nats are the score."""
 
+    @property
+    def examined_how(self) -> str:
+        """How the views of ``examine`` ask, in words, for a family whose score is no likelihood."""
+        return "each token hidden alone and asked given all others"
+
     @abstractmethod
     def fill(self, canvas: Canvas) -> View:
         """A view that asks for open places of the canvas, given those that are written."""

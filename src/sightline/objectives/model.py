@@ -16,6 +16,7 @@ from ..stacks.cache import Cache
 from ..stacks.head import Head
 from ..stacks.judge import Judge
 from ..stacks.look import Kernel, Look, on_device
+from ..stacks.makes import HOUSE, Make
 from ..stacks.native import answered
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
@@ -240,8 +241,17 @@ class Model(nn.Module):
         return 2.0 * body * slots + attention + 2.0 * asked * head
 
 
-def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0) -> Model:
-    """A fresh model of a family, with its generator if it has one; the same seed gives the same weights."""
+def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0, make: Make = HOUSE) -> Model:
+    """A fresh model of a family, with its generator if it has one; the same seed gives the same weights.
+
+    Parameters
+    ----------
+    shape : of its size, which ``make`` changes to its own.
+    """
+    return _built(objective, make.of(shape), tokenizer, seed, make)
+
+
+def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int, make: Make) -> Model:
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
@@ -251,11 +261,12 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
         if objective.score_class == "discriminative":
             head: nn.Module = Judge(shape.width)
         else:
-            head = Head(shape.width, shape.vocabulary, objective.vocabulary.unpredictable)
+            barred, tied = objective.vocabulary.unpredictable, stack.embedding if make.tied else None
+            head = Head(shape.width, shape.vocabulary, barred, tied, make.head_bias, make.transform)
     model = Model(objective, stack, head, tokenizer)
     if objective.generator is not None:
         proposing, share = objective.generator
-        model.generator = built(proposing, narrowed(shape, share), tokenizer, seed + 1)
+        model.generator = _built(proposing, narrowed(shape, share), tokenizer, seed + 1, make)
         model.share_tables()
     return model
 

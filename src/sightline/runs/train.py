@@ -21,6 +21,7 @@ from ..files import read_json, write_json
 from ..progress import bar, say
 from ..training.budget import Budget
 from ..training.settings import Optimization, Schedule, Settings
+from .named import filled, named
 from .recipe import Recipe, Source, refuse_beside_recipe
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def train(
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     init: Literal["random", "counts"] = "random",
     setting: tuple[str, ...] = (),
+    like: str = "",
     context: int = 0,
     batch: int = 0,
     accumulation: int = 1,
@@ -117,6 +119,8 @@ def train(
         init: first weights drawn at random, or counts: tables worked out from the pairs of ids that the family asks
             about in the text, which a short budget would spend itself on learning.
         setting: the family's own settings, as name=value.
+        like: roberta, modernbert or electra: train as that was trained, in stack, settings and rates; what you give
+            yourself stands. Their rates are for batches of thousands of rows.
         context: tokens of a row; 0: the size's own.
         batch: rows of one update; 0: the size's own.
         accumulation: micro-batches that an update is cut into; the loss stays the same.
@@ -149,6 +153,7 @@ def train(
             family, Source(corpus, field, label, documents, strict, tokenizer), size=size, budget=budget, seed=seed,
             context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
+            like=like,
         )  # fmt: skip
     begun = _begun(wanted)
     if begun is not None and not context and recipe is None:
@@ -288,6 +293,10 @@ def _typed(name: str, value: str, hint: Any) -> Any:
         if value not in get_args(hint):
             raise SightlineError(f"{name} cannot be {value!r}", f"Choose from {', '.join(get_args(hint))}")
         return value
+    if hint is bool:
+        if value not in ("true", "false"):
+            raise SightlineError(f"{name} is true or false, not {value!r}", "Correct the value")
+        return value == "true"
     for kind in get_args(hint) or (hint,):
         if kind in (int, float, str):
             with contextlib.suppress(ValueError):
@@ -312,6 +321,7 @@ def planned(
     fields: dict[str, Any] | None = None,
     start: Path | None = None,
     init: Literal["random", "counts"] = "random",
+    like: str = "",
 ) -> Recipe:
     """A recipe with every default filled in but what is found on the machine: ``bound`` and ``costed`` fill it in."""
     from ..stacks import sizes
@@ -328,6 +338,8 @@ def planned(
         raise SightlineError(
             "a run begins with the weights of another model or from counts", "Leave --from or --init away"
         )
+    model = named(like, family)
+    optimization = filled(optimization or Optimization(), model.optimization)
     return Recipe(
         family=family,
         source=source,
@@ -343,12 +355,13 @@ def planned(
             accumulation=accumulation,
             seed=seed,
             validations=validations,
-            optimization=_rated(optimization or Optimization(), family, size, rate, init),
-            schedule=schedule or Schedule(),
+            optimization=_rated(optimization, family, size, rate, init),
+            schedule=filled(schedule or Schedule(), model.schedule),
         ),
-        fields=fields or {},
+        fields=model.fields | (fields or {}),
         start=str(start) if start else "",
         init=init,
+        make=model.make,
     )
 
 
@@ -386,7 +399,7 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     """The model that the run begins with, on its device: new weights, or those of the model that it goes on from."""
     from ..objectives.model import Model as Whole
     from ..objectives.model import built
-    from ..stacks import sizes
+    from ..stacks import makes, sizes
     from ..stacks.counted import begin_from
     from ..stacks.head import Head
     from ..stacks.transformer import Transformer
@@ -395,9 +408,9 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     if begun is not None:
         return Whole(objective, begun.stack, begun.head, ground.tokenizer, begun.generator).to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
-    model = built(objective, shape, ground.tokenizer, recipe.seed)
+    model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
     if recipe.init == "counts":
-        if objective.stack != "transformer":
+        if objective.stack != "transformer" or not objective.writes:
             raise SightlineError(f"{recipe.family} has no tables to begin with", "Leave --init away")
         counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
         begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)

@@ -46,7 +46,8 @@ class Shape:
     table_width : of the tables of tokens, positions and segments; what they give is projected to ``width`` (ELECTRA).
     norm, norm_gain, norm_bias, norm_eps, norm_place : ``pre`` (Xiong et al., 2020), ``post`` (Vaswani et al., 2017) or
         ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
-    embedding_norm, final_norm : norms before the first and after the last layer.
+    embedding_norm, final_norm : norms before the first and after the last layer. first_norm : before the attention of
+        the first layer too, as of every other; ModernBERT has none there.
     positions : how places are told; ``position_tables`` is 2 for two-dimensional learned positions (GLM).
     gated : a gate beside the feed-forward layer (SwiGLU with ``silu``, GeGLU with ``gelu``; Shazeer, 2020).
     attention_bias, feed_bias, output_bias : biases of q/k/v, of the feed-forward layer, of the attention's output.
@@ -71,6 +72,7 @@ class Shape:
     norm_place: Literal["pre", "post", "sandwich"] = "pre"
     qk_norm: bool = True
     embedding_norm: bool = False
+    first_norm: bool = True
     final_norm: bool = True
     positions: Positions = "rope"
     rope_base: float = 10_000.0
@@ -185,7 +187,7 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention, then a feed-forward layer, each beside the stream it adds to."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, first: bool = False) -> None:
         super().__init__()
         self.place, self.parallel, self.dropout = shape.norm_place, shape.parallel, shape.dropout
 
@@ -193,7 +195,7 @@ class Layer(nn.Module):
             return norm(shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
 
         self.attention, self.feed = Attention(shape), FeedForward(shape)
-        self.norm_attention = fresh()
+        self.norm_attention = fresh() if shape.first_norm or not first else nn.Identity()
         self.norm_feed = None if shape.parallel else fresh()
         self.after_attention = fresh() if shape.norm_place == "sandwich" else None
         self.after_feed = fresh() if shape.norm_place == "sandwich" and not shape.parallel else None
@@ -235,7 +237,7 @@ class Transformer(nn.Module):
         like = (shape.norm_eps, shape.norm_gain, shape.norm_bias)
         self.norm_embedding = norm(shape.norm, shape.of_table, *like) if shape.embedding_norm else None
         self.project = nn.Linear(shape.of_table, shape.width) if shape.of_table != shape.width else None
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(Layer(shape, layer == 0) for layer in range(shape.layers))
         self.norm_final = norm(shape.norm, shape.width, *like) if shape.final_norm else None
         self.initialise()
 
