@@ -156,7 +156,8 @@ class Head(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., vocabulary] for a decoder, with padding barred; never for a loss."""
-        logits = torch.nn.functional.linear(self.transformed(states), self.weight, self.bias).float()
+        x = self.transformed(states)
+        logits = torch.nn.functional.linear(x, self.weight.to(x.dtype), self.bias).float()  # a tied table stays wide
         return logits.index_fill_(-1, self.barred, -torch.inf)
 
     @torch.no_grad()
