@@ -335,7 +335,7 @@ def test_shards_must_lie_in_the_folder(saved: Path) -> None:
 
 def test_an_architecture_that_is_not_known(saved: Path) -> None:
     edit(saved / "config.json", model_type="mystery")
-    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, sightline")
+    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, electra, sightline")
     edit(saved / "config.json", model_type="sightline", layout=99)
     broken(saved, "layout 99")
 

@@ -30,6 +30,12 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer([SAID], "bpe", 460)
 
 
+@pytest.fixture(scope="module")
+def letters() -> Tokenizer:
+    """A token for each character, so that words have several."""
+    return train_tokenizer([SAID + HAN], "char")
+
+
 def rows_of(tokenizer: Tokenizer, text: str = SAID, copies: int = 1) -> Rows:
     """The text as one row, as many times; each copy has its number."""
     row = Rows.of([np.r_[tokenizer.bos, tokenizer.encode(text), tokenizer.eos]], tokenizer)
@@ -59,7 +65,7 @@ def test_bert_s_mixture(tokenizer: Tokenizer) -> None:
     (view,) = Masked(tokenizer.vocabulary, rate=0.15).ask(rows, Draws(1).of(rows), 0.0)
     hidden, shown = view.asks != NOTHING, view.shown(rows.tokens)
     special = tokenizer.vocabulary.is_special
-    assert hidden.sum() / (~special[rows.tokens]).sum() == pytest.approx(0.15, abs=0.002)
+    assert hidden.sum() / (~special[rows.tokens]).sum() == pytest.approx(0.15, abs=0.006)  # in whole tokens of each row
     assert not hidden[special[rows.tokens]].any()
     mask = shown[hidden] == tokenizer.mask
     kept = view.shows[hidden] >= 0
@@ -69,25 +75,26 @@ def test_bert_s_mixture(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("text", [SAID, HAN * 4])
-def test_a_word_is_hidden_whole_or_not_at_all(tokenizer: Tokenizer, text: str) -> None:
-    rows = rows_of(tokenizer, text, copies=20)
-    hidden = asked(Masked(tokenizer.vocabulary, hide="word"), rows)
+def test_a_word_is_hidden_whole_or_not_at_all(letters: Tokenizer, text: str) -> None:
+    rows = rows_of(letters, text, copies=20)
+    hidden = asked(Masked(letters.vocabulary, hide="word"), rows)
     for starts, line in zip(rows.word_starts, hidden, strict=True):
         assert all(part.all() or not part.any() for part in groups(starts, line))
-    assert any(len(part) > 1 and part.any() for part in groups(rows.word_starts[0], hidden.any(0)))
+    most = max(len(part) for part in groups(rows.word_starts[0], hidden.any(0)) if part.any())
+    assert most > 5 if text == SAID else most == 1  # a Chinese character is a word
 
 
-def test_chinese_words_by_a_segmenter(tokenizer: Tokenizer, peer: Callable[[str], ModuleType]) -> None:
+def test_chinese_words_by_a_segmenter(letters: Tokenizer, peer: Callable[[str], ModuleType]) -> None:
     words = peer("rjieba").cut(HAN)
     assert "图书馆" in words
-    rows = rows_of(tokenizer, HAN, copies=60)
+    rows = rows_of(letters, HAN, copies=60)
     starts = rows.segmented_starts[0]
     ids = rows.tokens[0]
     cuts = [*np.flatnonzero(starts), len(ids)]
-    assert [tokenizer.decode(ids[a:b]) for a, b in pairwise(cuts)][1:-1] == words
-    hidden = asked(Masked(tokenizer.vocabulary, hide="word", segmented=True), rows)
+    assert [letters.decode(ids[a:b]) for a, b in pairwise(cuts)][1:-1] == words
+    hidden = asked(Masked(letters.vocabulary, hide="word", segmented=True), rows)
     assert all(part.all() or not part.any() for line in hidden for part in groups(starts, line))
-    one_by_one = asked(Masked(tokenizer.vocabulary, hide="word"), rows)
+    one_by_one = asked(Masked(letters.vocabulary, hide="word"), rows)
     assert not all(part.all() or not part.any() for line in one_by_one for part in groups(starts, line))
 
 
@@ -195,6 +202,7 @@ def test_a_token_is_scored_without_the_later_pieces_of_its_word(tokenizer: Token
     totals = {}
     for within in ("word", "token"):
         model = built(Masked(tokenizer.vocabulary, within=within), shape, tokenizer, seed=2).eval()  # type: ignore[arg-type]
+        torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(4))  # answers that differ
         by_hand = 0.0
         for at in np.flatnonzero(~tokenizer.vocabulary.is_special[ids]):
             later = (word == word[at]) & (np.arange(len(ids)) >= at) if within == "word" else np.arange(len(ids)) == at
@@ -203,5 +211,5 @@ def test_a_token_is_scored_without_the_later_pieces_of_its_word(tokenizer: Token
                 states = model.states(model.objective.read(text), text.tokens)
                 by_hand -= float(model.head.logits(states)[0, at].log_softmax(-1)[ids[at]])  # type: ignore[operator]
         totals[within] = float(model.examined(rows)[0][0])
-        assert totals[within] == pytest.approx(by_hand, abs=1e-3)
-    assert totals["word"] != pytest.approx(totals["token"], abs=1e-3)
+        assert totals[within] == pytest.approx(by_hand, abs=5e-3)
+    assert totals["word"] != pytest.approx(totals["token"], abs=0.05)

@@ -289,7 +289,8 @@ class Tokenizer:
     def segmented(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of a text's tokens [N] begin with a word of the segmenter (see ``segmenter``); specials always do."""
         text, spelled = self._spelled(ids)
-        return word_begins(text)[np.cumsum(spelled) - spelled] | self.special_ids[ids]
+        begins: NDArray[np.bool_] = word_begins(text)[np.cumsum(spelled) - spelled] | self.special_ids[ids]
+        return begins
 
     def _spelled(self, ids: NDArray[Any]) -> tuple[bytes, NDArray[np.int64]]:
         """The text of tokens [N], and how many of its bytes each of them spells."""

@@ -28,8 +28,10 @@ REVISION = 1  # of what is written below; raise it when the same weights would b
 def lacks(model: Model) -> tuple[str, ...]:
     """What of a model CTranslate2 cannot do, in words; empty where it computes exactly this model."""
     stack, head, objective = model.stack, model.head, model.objective
-    if not isinstance(stack, Transformer) or not isinstance(head, Head):
+    if not isinstance(stack, Transformer):
         return (f"a {type(stack).__name__.lower()} instead of a transformer",)
+    if not isinstance(head, Head):
+        return (f"a {type(head).__name__.lower()} instead of a head that predicts tokens",)
     shape = stack.shape
     found = {
         f"the sight of {objective.family}": objective.family != Causal.family or objective.rule != past,

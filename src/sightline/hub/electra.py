@@ -28,8 +28,8 @@ def _discriminator(settings: Settings) -> Form:
 def _generator(settings: Settings) -> Form:
     shape = _shape(settings)
     settings.insist("tie_word_embeddings", True)
-    transform = ("gelu", "layer", shape.norm_eps)  # gelu, whatever the layers' activation is
-    return Form(shape, tied=True, head_bias=True, transform=transform)
+    # gelu, whatever the layers' activation is
+    return Form(shape, tied=True, head_bias=True, transform=("gelu", "layer", shape.norm_eps))
 
 
 def _settings(form: Form) -> dict[str, Any]:

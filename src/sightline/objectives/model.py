@@ -75,7 +75,7 @@ class Model(nn.Module):
         self.head = head
         self.tokenizer = tokenizer
         self.generator = generator
-        self.kernel = None
+        self._kernel: Kernel | None = None
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
 
     @property
