@@ -49,7 +49,7 @@ def page(name: str, kind: type[Objective]) -> str:
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
         ("score", f"{score_of(list(objective.examine(one)), depth)}"),
-        ("columns", ", ".join(objective.columns)),
+        ("columns", ", ".join(objective.columns) or "none"),
         ("writes", objective.decoder),
         ("stack", objective.stack),
         ("answers per slot", f"{sum(map(asks_per_slot, asked)):.3f}"),

@@ -130,7 +130,8 @@ def gradients_flow_only_where_seen(subject: Subject) -> None:
     for view in asked_views(subject, rows):
         reached = reach(view, model.depth)[0]
         entered: list[torch.Tensor] = []
-        handle = model.stack.layers[0].register_forward_pre_hook(lambda _, given, kept=entered: kept.append(given[0]))
+        stack = model.answering(view).stack
+        handle = stack.layers[0].register_forward_pre_hook(lambda _, given, kept=entered: kept.append(given[0]))
         states = model.states(view, rows.tokens)
         handle.remove()
         direction = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(0))
@@ -158,8 +159,9 @@ def asks_everything_once(subject: Subject) -> None:
     objective, rows = subject.make(WORDS), packed()
     asked = np.zeros(rows.tokens.shape, int)
     for view in objective.examine(rows):
-        for line, slot in np.argwhere(view.asks != NOTHING):
-            asked[view.lines_of[line], view.asks[line, slot]] += 1
+        for line, slot in np.argwhere(view.wanted):
+            about = view.asks if view.asks[line, slot] != NOTHING else view.shows  # a judged slot: the token it shows
+            asked[view.lines_of[line], about[line, slot]] += 1
     words = rows.tokens > 3
     assert (asked[words] == 1).all()
     assert (asked[~words] <= 1).all()

@@ -115,6 +115,7 @@ def test_other_sights_and_stacks_have_no_place(tokenizer: Tokenizer) -> None:
         name: layout.lacks(built(kind(tokenizer.vocabulary), shape, tokenizer)) for name, kind in FAMILIES.items()
     }
     assert lacking.pop("causal") == ()
+    assert lacking.pop("electra") == ("a judge instead of a head that predicts tokens",)
     assert lacking.pop("ngram") == ("a table instead of a transformer",)
     assert lacking == {name: (f"the sight of {name}",) for name in lacking}
 

@@ -24,6 +24,7 @@ from sightline.hub.schema import fits
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
 from sightline.objectives.causal import Causal
+from sightline.objectives.electra import Electra
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
@@ -112,10 +113,11 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     Backward,
     lambda v: Prefix(v, empty=0.25),
     lambda v: Masked(v, rate=0.3, rate_end=0.1, hide="span"),
+    lambda v: Electra(v, rate=0.25, share=0.5),
 ]
 
 
-@pytest.mark.parametrize("make", FAMILIES, ids=["causal", "backward", "prefix", "masked"])
+@pytest.mark.parametrize("make", FAMILIES, ids=["causal", "backward", "prefix", "masked", "electra"])
 def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Callable[[Any], Objective]) -> None:
     model = fresh(make(tokenizer.vocabulary), tokenizer)
     hub.save(model, tmp_path / "model", recipe={"seed": 1}, results={"bits": 2.5}, data_fingerprint="abc")
@@ -133,7 +135,27 @@ def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Cal
     assert "Sightline loads it." in card
 
 
+def test_a_generator_comes_back_over_the_same_tables(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = fresh(Electra(tokenizer.vocabulary), tokenizer, positions="learned")
+    folder = hub.save(model, tmp_path / "model")
+    again = hub.load(folder)
+    assert again.generator is not None and model.generator is not None
+    assert (logits(again.generator) == logits(model.generator)).all()
+    assert again.generator.stack.embedding is again.stack.embedding
+    assert again.generator.stack.places is again.stack.places
+    assert [name for name, _ in again.named_parameters()] == [name for name, _ in model.named_parameters()]
+    assert hub.load(folder / "generator").objective == model.generator.objective
+    other = hub.load(folder / "generator")
+    with torch.no_grad():
+        other.stack.embedding.weight.add_(1)
+    hub.save(other, folder / "generator")
+    broken(folder, "belong to different models: their tables differ")
+    shutil.rmtree(folder / "generator")
+    assert hub.load(folder).generator is None
+
+
 SHAPES: list[dict[str, Any]] = [
+    {"table_width": 24, "first_norm": False, "embedding_norm": True},
     {"windows": (None, 2), "dropout": 0.1, "parallel": True},
     {"positions": "relative", "norm_place": "sandwich", "kv_heads": 1, "norm": "rms", "norm_gain": True},
     {"positions": "learned", "position_tables": 1, "segments": 2, "blank": True, "embedding_norm": True},
@@ -313,7 +335,7 @@ def test_shards_must_lie_in_the_folder(saved: Path) -> None:
 
 def test_an_architecture_that_is_not_known(saved: Path) -> None:
     edit(saved / "config.json", model_type="mystery")
-    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, sightline")
+    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, electra, sightline")
     edit(saved / "config.json", model_type="sightline", layout=99)
     broken(saved, "layout 99")
 

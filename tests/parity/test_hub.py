@@ -16,6 +16,8 @@ from sightline.data import Rows, Tokenizer, train_tokenizer
 from sightline.hub import load, save
 from sightline.hub.form import Form
 from sightline.objectives.causal import Causal
+from sightline.objectives.electra import Electra
+from sightline.objectives.electra import changed as changed_view
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model
 from sightline.stacks.head import Head
@@ -68,6 +70,23 @@ def bert(transformers: ModuleType, vocabulary: int, **changed: Any) -> Any:
     return transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=vocabulary, **settings | changed))
 
 
+def electra(transformers: ModuleType, vocabulary: int, **changed: Any) -> Any:
+    """The generator; its tables are of another width than its states."""
+    return transformers.ElectraForMaskedLM(electra_config(transformers, vocabulary, **changed))
+
+
+def electra_config(transformers: ModuleType, vocabulary: int, **changed: Any) -> Any:
+    settings = {
+        "embedding_size": 24,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    }
+    return transformers.ElectraConfig(vocab_size=vocabulary, **settings | changed)
+
+
 CASES: list[tuple[Any, dict[str, Any]]] = [
     (gpt2, {}),
     (gpt2, {"tie_word_embeddings": False, "n_inner": 40, "activation_function": "relu"}),
@@ -76,6 +95,8 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (llama, {"num_key_value_heads": 1, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}),
     (bert, {}),
     (bert, {"tie_word_embeddings": False, "type_vocab_size": 3, "layer_norm_eps": 1e-6}),
+    (electra, {}),
+    (electra, {"embedding_size": 48, "hidden_act": "relu"}),
 ]
 NAMES = [f"{make.__name__}-{number}" for number, (make, _) in enumerate(CASES)]
 
@@ -111,7 +132,7 @@ def test_their_folder_gives_the_same_logits(
     theirs.save_pretrained(tmp_path)
     tokenizer.save(tmp_path)
     model = load(tmp_path)
-    assert isinstance(model.objective, Masked if make is bert else Causal)
+    assert isinstance(model.objective, Masked if make in (bert, electra) else Causal)
     ids = tokenizer.encode(TEXT).astype(np.int64)
     here, there = our_logits(model, ids), their_logits(theirs, ids)
     may = np.setdiff1d(np.arange(tokenizer.padded), tokenizer.unpredictable)
@@ -138,6 +159,68 @@ def test_our_folder_loads_there_unchanged(
     assert (their_logits(first, ids) == their_logits(again, ids)).all()
     for name in ("bos", "eos", "pad"):
         assert getattr(again.config, f"{name}_token_id") == getattr(tokenizer, name)
+
+
+@pytest.mark.parametrize("changed", [{}, {"embedding_size": 32}, {"hidden_act": "relu"}])
+def test_a_discriminator_goes_both_ways(
+    transformers: ModuleType, tokenizer: Tokenizer, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """ELECTRA's: the same labels' logits and the same loss here and there, and back again without a scratch."""
+    theirs = transformers.ElectraForPreTraining(electra_config(transformers, tokenizer.padded, **changed)).eval()
+    shaken(theirs)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    model = load(tmp_path / "theirs").eval()
+    assert isinstance(model.objective, Electra) and model.generator is None
+    ids = tokenizer.encode(TEXT).astype(np.int64)
+    here, there = our_logits(model, ids), their_logits(theirs, ids)
+    assert there.std() > 0.1
+    np.testing.assert_allclose(here, there, atol=TOLERANCE, rtol=0)
+
+    rows = Rows.of([ids.astype(np.int32)], tokenizer)
+    (judging,) = model.objective.examine(rows)
+    replaced = np.arange(len(ids))[None] % 3 == 0
+    other = (ids[None] + 1) % tokenizer.size
+    view = changed_view(judging, np.arange(len(ids))[None], other, replaced)
+    with torch.no_grad():
+        mean = model.grade(view, rows.tokens).total.item() / len(ids)
+        shown = torch.from_numpy(np.where(replaced, other, ids[None]))
+        loss = theirs(input_ids=shown, labels=torch.from_numpy(replaced.astype(np.int64))).loss.item()
+    assert mean == pytest.approx(loss, abs=1e-5)
+
+    save(model, tmp_path / "ours")
+    again, told = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_a_trained_pair_loads_there_in_two_halves(
+    transformers: ModuleType, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """A judge and its generator over one set of tables: both folders give their logits in transformers."""
+    narrow = transformers.ElectraForMaskedLM(
+        electra_config(transformers, tokenizer.padded, hidden_size=16, num_attention_heads=2, intermediate_size=24)
+    )
+    wide = transformers.ElectraForPreTraining(electra_config(transformers, tokenizer.padded))
+    for name, half in (("wide", wide), ("narrow", narrow)):
+        shaken(half)
+        half.save_pretrained(tmp_path / name)
+        tokenizer.save(tmp_path / name)
+    pair = load(tmp_path / "wide")
+    pair.generator = load(tmp_path / "narrow")
+    pair.share_tables()
+    save(pair, tmp_path / "pair")
+    back = load(tmp_path / "pair").eval()
+    assert back.generator is not None and back.generator.stack.embedding is back.stack.embedding
+    assert back.generator.head.weight is back.stack.embedding.weight
+    ids = tokenizer.encode(TEXT).astype(np.int64)
+    judge = transformers.ElectraForPreTraining.from_pretrained(tmp_path / "pair")
+    generator = transformers.ElectraForMaskedLM.from_pretrained(tmp_path / "pair" / "generator")
+    np.testing.assert_allclose(our_logits(back, ids), their_logits(judge, ids), atol=TOLERANCE, rtol=0)
+    may = np.setdiff1d(np.arange(tokenizer.padded), tokenizer.unpredictable)
+    here, there = our_logits(back.generator, ids), their_logits(generator, ids)
+    np.testing.assert_allclose(here[:, may], there[:, may], atol=TOLERANCE, rtol=0)
 
 
 def made_here(shape: Shape, objective: Any, tokenizer: Tokenizer, form: Form) -> Model:

@@ -166,6 +166,31 @@ def test_more_families_and_seeds_extend_it(corpus: Path, copied: Path) -> None:
     assert compared == {("causal", "prefix")}
 
 
+def test_a_judge_stands_in_no_column_of_bits(corpus: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ELECTRA is compared by what a probe reads off it; nothing else is claimed, and why is said."""
+    words = ["compare", str(corpus), "--families", "electra", *OPTIONS, "--out", str(copied)]
+    assert main(words) == 0
+    results = results_of(copied)
+    record = results["families"][-1]
+    scores = {score["name"]: score for score in record["scores"]}
+    assert scores["understanding_accuracy"]["value"] is not None
+    for name, why in (
+        ("bits_per_byte", "electra gives no probability of tokens"),
+        ("continuation_bits_per_byte", "electra gives no likelihood of a continuation"),
+        ("chrf", "electra writes nothing"),
+    ):
+        assert scores[name]["value"] is None and scores[name]["note"] == why
+    assert scores["bits_per_byte"]["class"] == "discriminative"
+    assert record["samples"] == []
+    assert {one["score"] for one in results["comparisons"] if "electra" in (one["a"], one["b"])} == {
+        "understanding_accuracy"
+    }
+    assert "Electra is not ranked" not in capsys.readouterr().out
+    text = (copied / "report.html").read_text(encoding="utf-8")
+    assert "No likelihood and no curve of losses: electra" in text
+    assert "electra gives no probability of tokens" in text
+
+
 def test_fewer_families_lose_nothing(corpus: Path, copied: Path) -> None:
     first = results_of(copied)
     assert main(["compare", str(corpus), "--families", "masked", *OPTIONS, "--out", str(copied)]) == 0

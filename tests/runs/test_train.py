@@ -260,6 +260,13 @@ def test_settings_reach_the_recipe(corpus: Path, tmp_path: Path, capsys: pytest.
         ("masked", ["--setting", "hide=page"], "hide cannot be 'page'. Choose from token, word, span"),
         ("masked", ["--setting", "rate=much"], "rate must be a number, not 'much'"),
         ("masked", ["--setting", "rate=1.5"], "1.5"),
+        ("masked", ["--setting", "rate=0"], "a mask rate of 0.0 asks nothing"),
+        ("masked", ["--setting", "rate=1"], "a mask rate of 1.0 asks everything and shows nothing"),
+        ("masked", ["--setting", "segmented=yes"], "segmented is true or false, not 'yes'"),
+        ("electra", ["--setting", "rate=0"], "a mask rate of 0.0 asks nothing"),
+        ("electra", ["--setting", "share=2"], "stronger than the judge"),
+        ("masked", ["--like", "gpt"], "no recipe named 'gpt'. Choose from roberta, modernbert, electra"),
+        ("causal", ["--like", "roberta"], "roberta is a recipe for masked, not for causal. Train masked"),
         ("ngram", ["--setting", "n=1"], "n-gram of 1"),
         ("permuted", ["--setting", "last=0"], "the last 0.0 of an order is nothing"),
         ("permuted", ["--init", "counts"], "what permuted asks shows nothing"),
@@ -290,6 +297,62 @@ def test_accumulation_leaves_the_losses_alone(corpus: Path, tmp_path: Path) -> N
         losses.append([json.loads(line)["loss"] for line in lines])
     assert len(losses[0]) == 3
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+# -- recipes by name, and a family of two halves
+
+
+@pytest.mark.parametrize(
+    ("family", "like", "class_", "rate"),
+    [
+        ("masked", "roberta", "BertForMaskedLM", 5e-4),
+        ("masked", "modernbert", "Sightline", 8e-4),
+        ("electra", "electra", "ElectraForPreTraining", 5e-4),
+    ],
+)
+def test_trained_like_a_published_model(
+    corpus: Path, tmp_path: Path, family: str, like: str, class_: str, rate: float
+) -> None:
+    out = tmp_path / "out"
+    words = ["train", family, str(corpus), *OPTIONS, "--budget", "2steps", "--like", like, "--schedule.floor", "0.1"]
+    assert main([*words, "--out", str(out)]) == 0
+    recipe = recipe_of(out)
+    assert recipe["settings"]["optimization"]["rate"] == rate
+    assert recipe["settings"]["optimization"]["kind"] == "adamw"
+    assert recipe["settings"]["schedule"]["floor"] == 0.1 and recipe["settings"]["schedule"]["warmup"] > 0
+    config = json.loads((out / "model" / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == [class_]
+    if like == "electra":
+        half = json.loads((out / "model" / "generator" / "config.json").read_text(encoding="utf-8"))
+        assert half["architectures"] == ["ElectraForMaskedLM"]
+        assert (half["hidden_size"], half["embedding_size"], config["embedding_size"]) == (32, 128, 128)
+    if like == "modernbert":
+        assert config["shape"]["windows"] == [None, 64, 64] and config["head"]["tied"]
+
+
+def test_electra_end_to_end(corpus: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained, embedded, its generator used; and told in one line what it does not do."""
+    out = tmp_path / "out"
+    assert main(["train", "electra", str(corpus), *OPTIONS, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "sightline embed" in shown and "bits_per_byte" not in shown
+    folder, generator = out / "model", out / "model" / "generator"
+    assert main(["embed", str(folder), "The sea.", "--out", str(tmp_path / "vectors.npy")]) == 0
+    assert main(["fill", str(generator), "The ___ sea."]) == 0
+    assert main(["score", str(generator), "The sea."]) == 0
+    assert "pseudo" in capsys.readouterr().out
+    for words in (["fill", str(folder), "The ___ sea."], ["generate", str(folder), "The"]):
+        assert main(words) == 2
+        assert "its generator, a masked model, lies in generator/ beside it. Name that folder" in line_of(capsys)
+    assert main(["score", str(folder), "The sea."]) == 2
+    assert "electra gives no probability of tokens" in line_of(capsys)
+    assert main(["train", "electra", str(corpus), *OPTIONS, "--from", str(out), "--out", str(tmp_path / "on")]) == 0
+    assert (tmp_path / "on" / "model" / "generator" / "model.safetensors").exists()
+    for family, start in (("masked", out), ("electra", finished)):
+        words = ["train", family, str(corpus), *OPTIONS, "--from", str(start), "--out", str(tmp_path / "no")]
+        capsys.readouterr()
+        assert main(words) == 2
+        assert f"{family} cannot go on from the" in line_of(capsys)
 
 
 # -- going on from a model

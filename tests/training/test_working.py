@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from sightline.data import Draws, Rows, train_tokenizer
-from sightline.objectives import Causal
-from sightline.objectives.model import Model
+from sightline.objectives import Causal, Electra
+from sightline.objectives.model import Model, built
 from sightline.stacks.head import Head
+from sightline.stacks.makes import MAKES
 from sightline.stacks.transformer import Shape, Transformer
 from sightline.training.working import Working
 
@@ -66,6 +67,25 @@ def test_products_are_in_half_and_tables_are_the_models_own() -> None:
     assert working.stack.layers[1].feed.up.weight.dtype == working.head.weight.dtype == torch.bfloat16
     assert model.stack.layers[1].feed.up.weight.dtype == torch.float32
     assert working.tokenizer is model.tokenizer and working.objective is model.objective
+
+
+@pytest.mark.parametrize("make", ["", "bert"])
+def test_a_judge_and_its_generator_work_in_half(make: str) -> None:
+    """Tables, which both share and one may be tied to, stay whole; every weight gets its slope."""
+    shape = Shape(2, 32, 4, TOKENIZER.padded, 24)
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = built(Electra(TOKENIZER.vocabulary), shape, TOKENIZER, 1, MAKES[make]).eval()
+        working = Working(model, dtype)
+        working.refresh()
+        draws = Draws(0)
+        views = model.objective.ask(ROWS, draws.of(ROWS), 0.0)
+        terms = model.objective.learn(working.model, ROWS, views, draws.of(ROWS, stream=1))
+        sum(term.total for term in terms).backward()  # type: ignore[union-attr]
+        assert slopes(model).keys() == dict(model.named_parameters()).keys()
+        losses.append([float(term.total.detach()) for term in terms])
+        assert working.model.generator.stack.embedding.weight is model.stack.embedding.weight  # type: ignore[union-attr]
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
 
 
 def test_copies_follow_the_weights_and_passes_add_up() -> None:

@@ -16,7 +16,7 @@ from torch import multiprocessing
 from sightline.data import Order, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.errors import SightlineError
-from sightline.objectives import Causal, Masked, NGram, Objective, Prefix
+from sightline.objectives import Causal, Electra, Masked, NGram, Objective, Prefix
 from sightline.objectives.model import Model, built
 from sightline.stacks.transformer import Shape
 from sightline.training.loop import stepper
@@ -112,5 +112,7 @@ def test_what_cannot_be_shared_is_refused() -> None:
         world.share(model, Settings(STEPS, BATCH, compiled=True))
     with pytest.raises(SightlineError, match="no weights to share"):
         world.share(built(NGram(WORDS), SHAPE, None), Settings(STEPS, BATCH))  # type: ignore[arg-type]
+    with pytest.raises(SightlineError, match="electra has two stacks"):
+        world.share(built(Electra(WORDS), SHAPE, None), Settings(STEPS, BATCH))  # type: ignore[arg-type]
     with pytest.raises(SightlineError, match="torchrun"):
         World.joined("cpu")

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -319,15 +319,31 @@ class Rows:
     @cached_property
     def sentence_ends(self) -> NDArray[np.bool_]:
         """Which tokens [B, T] end a sentence of their document, worked out when a family first asks."""
-        ends = np.zeros(self.tokens.shape, np.bool_)
         if self.tokenizer is None:
-            return ends
+            return np.zeros(self.tokens.shape, np.bool_)
+        return self._of_documents(self.tokenizer.sentence_ends)
+
+    @cached_property
+    def segmented_starts(self) -> NDArray[np.bool_]:
+        """As ``word_starts`` [B, T], but Chinese words as a segmenter cuts them, worked out when a family first asks.
+
+        Raises
+        ------
+        SightlineError : there is no segmenter.
+        """
+        if self.tokenizer is None:
+            return self.word_starts
+        return self.word_starts & self._of_documents(self.tokenizer.segmented)
+
+    def _of_documents(self, marked: Callable[[NDArray[np.int32]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """What is marked in each document's tokens by themselves; nothing where there is no document."""
+        found = np.zeros(self.tokens.shape, np.bool_)
         for row, documents in enumerate(self.documents):
             cuts = [0, *(np.flatnonzero(np.diff(documents)) + 1).tolist(), self.length]
             for start, stop in itertools.pairwise(cuts):
                 if documents[start] >= 0:
-                    ends[row, start:stop] = self.tokenizer.sentence_ends(self.tokens[row, start:stop])
-        return ends
+                    found[row, start:stop] = marked(self.tokens[row, start:stop])
+        return found
 
     @classmethod
     def of(

@@ -38,6 +38,7 @@ from .pieces import (
     has_part,
     pieces_of,
 )
+from .segmenter import word_begins
 from .sentences import sentence_ends
 from .store import byte_count
 from .vocabulary import Vocabulary
@@ -283,13 +284,23 @@ class Tokenizer:
 
     def sentence_ends(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of a text's tokens [N] end a sentence (see ``sentences``); specials never do."""
+        return sentence_ends(*self._spelled(ids))
+
+    def segmented(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of a text's tokens [N] begin with a word of the segmenter (see ``segmenter``); specials always do."""
+        text, spelled = self._spelled(ids)
+        begins: NDArray[np.bool_] = word_begins(text)[np.cumsum(spelled) - spelled] | self.special_ids[ids]
+        return begins
+
+    def _spelled(self, ids: NDArray[Any]) -> tuple[bytes, NDArray[np.int64]]:
+        """The text of tokens [N], and how many of its bytes each of them spells."""
         spelled = self._lengths[ids]
         parts = [self.pieces[id] for id in ids.tolist()]
         if self.kind == "wordpiece":  # its pieces hold no spaces: a word brings one, but the 5 of 3.5 does not
             gaps = self._first[ids] == LETTER
             parts = [b" " + part if gap else part for gap, part in zip(gaps, parts, strict=True)]
             spelled = spelled + gaps
-        return sentence_ends(b"".join(parts), spelled)
+        return b"".join(parts), spelled
 
     def _carried(self, tokens: NDArray[Any]) -> NDArray[np.uint8]:
         """The class of the last character begun up to each token; a token of continuing bytes hands on the former."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..errors import SightlineError
+from ..objectives.base import Objective
 from ..objectives.model import Model
 from ..progress import bar
 from .sample import Piece, Sample
@@ -76,10 +77,11 @@ def windows(length: int, first: int, last: int, context: int, side: Side) -> Ite
 def bits_per_byte(model: Model, sample: Sample) -> Measured:
     """The family's bits per byte of whole texts; for a family without a likelihood of texts, its own pseudo score.
 
-    Empty, with the reason, where the tokenizer does not give the text back byte for byte.
+    Empty, with the reason, where the tokenizer does not give the text back byte for byte, or where the family has no
+    distribution over tokens.
     """
     columns = model.objective.columns
-    column = "whole text" if "whole text" in columns else columns[0]
+    column = "whole text" if "whole text" in columns else next(iter(columns), "")
     return _measured(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
 
 
@@ -103,6 +105,9 @@ def _measured(
     model: Model, sample: Sample, name: str, column: str, span: Callable[[Piece], tuple[int, int]]
 ) -> Measured:
     objective, tokenizer = model.objective, model.tokenizer
+    if not objective.columns:
+        why = f"{objective.family} gives no probability of tokens"
+        return Measured.none(name, UNIT, objective.score_class, column, why)
     if not tokenizer.lossless:
         why = f"the {tokenizer.kind} tokenizer does not give the text back byte for byte"
         return Measured.none(name, UNIT, objective.score_class, column, why)
@@ -140,7 +145,7 @@ def _measured(
         top=nats / math.log(2),
         bottom=sizes,
         context_rule=context_rule(objective.writes_from, model.context),
-        note=_note(objective.score_class, share),
+        note=_note(objective, share),
     )
 
 
@@ -181,10 +186,10 @@ def context_rule(side: Side, context: int) -> str:
     )
 
 
-def _note(score_class: str, share: float) -> str:
-    if score_class == "pseudo":
+def _note(objective: Objective, share: float) -> str:
+    if objective.score_class == "pseudo":
         part = "" if share >= 1 else f"; asked of {share:.1%} of the tokens, drawn by seed"
-        return f"pseudo: each token hidden alone and asked given all others; no likelihood of the text{part}"
-    if score_class == "bound":
+        return f"pseudo: {objective.examined_how}; no likelihood of the text{part}"
+    if objective.score_class == "bound":
         return "an upper bound: the true value is at most this"
     return ""

@@ -69,8 +69,9 @@ def written_by(
     model: Model, passages: Sequence[Passage], *, sampling: Sampling | None = None, seed: int = 0
 ) -> Writing:
     """Let a family continue (or lead up to) each passage, and fill the blank in each; both against what stood there."""
-    if not passages:
-        why = "the test documents are shorter than a passage"
+    if not passages or not model.objective.writes:
+        short = "the test documents are shorter than a passage"
+        why = short if model.objective.writes else f"{model.objective.family} writes nothing"
         names = [*NAMES, "infill_chrf"]
         return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in names), ())
     from_right = model.objective.writes_from == "right"

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .bert import BERT
+from .electra import ELECTRA, ELECTRA_GENERATOR
 from .form import Architecture
 from .gpt2 import GPT2
 from .llama import LLAMA
 
-ARCHITECTURES: dict[str, Architecture] = {one.name: one for one in (GPT2, LLAMA, BERT)}
+ARCHITECTURES: dict[str, Architecture] = {
+    one.class_name: one for one in (GPT2, LLAMA, BERT, ELECTRA, ELECTRA_GENERATOR)
+}
+
+
+def architecture_of(config: Mapping[str, Any]) -> Architecture | None:
+    """The architecture that a config.json names: by its class where several have one ``model_type``, else the first."""
+    alike = [one for one in ARCHITECTURES.values() if one.name == config.get("model_type")]
+    named = [one for one in alike if one.class_name in (config.get("architectures") or ())]
+    return next(iter(named or alike), None)

@@ -10,41 +10,48 @@ from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
 
-def _form(settings: Settings) -> Form:
+def encoder_shape(settings: Settings, width: int, heads: int, hidden: int, table: int | None = None) -> Shape:
+    """The stack of BERT and its heirs; the sizes are those that a config.json may leave away."""
     settings.insist("is_decoder", False)
     settings.insist("add_cross_attention", False)
     settings.insist("position_embedding_type", "absolute")
-    activation, eps = settings.activation("hidden_act", "gelu"), settings.number("layer_norm_eps", 1e-12)
-    return Form(
-        Shape(
-            layers=settings.whole("num_hidden_layers", 12),
-            width=settings.whole("hidden_size", 768),
-            heads=settings.whole("num_attention_heads", 12),
-            vocabulary=settings.whole("vocab_size", 30522),
-            context=settings.whole("max_position_embeddings", 512),
-            hidden=settings.whole("intermediate_size", 3072),
-            norm_gain=True,
-            norm_bias=True,
-            norm_eps=eps,
-            norm_place="post",
-            qk_norm=False,
-            embedding_norm=True,
-            final_norm=False,
-            positions="learned",
-            activation=activation,
-            attention_bias=True,
-            output_bias=True,
-            feed_bias=True,
-            segments=settings.whole("type_vocab_size", 2),
-            dropout=settings.number("hidden_dropout_prob", 0.1),
-        ),
-        tied=settings.flag("tie_word_embeddings", True),
-        head_bias=True,
-        transform=(activation, "layer", eps),
+    return Shape(
+        layers=settings.whole("num_hidden_layers", 12),
+        width=settings.whole("hidden_size", width),
+        heads=settings.whole("num_attention_heads", heads),
+        vocabulary=settings.whole("vocab_size", 30522),
+        context=settings.whole("max_position_embeddings", 512),
+        hidden=settings.whole("intermediate_size", hidden),
+        table_width=table,
+        norm_gain=True,
+        norm_bias=True,
+        norm_eps=settings.number("layer_norm_eps", 1e-12),
+        norm_place="post",
+        qk_norm=False,
+        embedding_norm=True,
+        final_norm=False,
+        positions="learned",
+        activation=settings.activation("hidden_act", "gelu"),
+        attention_bias=True,
+        output_bias=True,
+        feed_bias=True,
+        segments=settings.whole("type_vocab_size", 2),
+        dropout=settings.number("hidden_dropout_prob", 0.1),
     )
 
 
-def _settings(form: Form) -> dict[str, Any]:
+def _form(settings: Settings) -> Form:
+    shape = encoder_shape(settings, 768, 12, 3072)
+    return Form(
+        shape,
+        tied=settings.flag("tie_word_embeddings", True),
+        head_bias=True,
+        transform=(shape.activation, "layer", shape.norm_eps),
+    )
+
+
+def encoder_settings(form: Form) -> dict[str, Any]:
+    """What ``encoder_shape`` reads."""
     shape = form.shape
     return {
         "attention_probs_dropout_prob": shape.dropout,
@@ -61,12 +68,13 @@ def _settings(form: Form) -> dict[str, Any]:
     }
 
 
-def _links(form: Form) -> list[Link]:
+def encoder_links(form: Form, home: str) -> list[Link]:
+    """Every tensor of the stack, which transformers keeps under the name ``home``."""
     shape = form.shape
     rows = (shape.width,) * 3
     tables = {"embedding": "word", "places.0": "position", "segments": "token_type"}
     links = [
-        Link(f"stack.{ours}.weight", (f"bert.embeddings.{theirs}_embeddings.weight",))
+        Link(f"stack.{ours}.weight", (f"{home}.embeddings.{theirs}_embeddings.weight",))
         for ours, theirs in tables.items()
     ]
     parts = {
@@ -77,12 +85,18 @@ def _links(form: Form) -> list[Link]:
         "norm_feed": "output.LayerNorm",
     }
     for kind in ("weight", "bias"):
-        links.append(Link(f"stack.norm_embedding.{kind}", (f"bert.embeddings.LayerNorm.{kind}",)))
+        links.append(Link(f"stack.norm_embedding.{kind}", (f"{home}.embeddings.LayerNorm.{kind}",)))
         for layer in range(shape.layers):
-            here, there = f"stack.layers.{layer}", f"bert.encoder.layer.{layer}"
+            here, there = f"stack.layers.{layer}", f"{home}.encoder.layer.{layer}"
             joined = tuple(f"{there}.attention.self.{part}.{kind}" for part in ("query", "key", "value"))
             links.append(Link(f"{here}.attention.qkv.{kind}", joined, rows))
             links += [Link(f"{here}.{ours}.{kind}", (f"{there}.{theirs}.{kind}",)) for ours, theirs in parts.items()]
+    return links
+
+
+def _links(form: Form) -> list[Link]:
+    links = encoder_links(form, "bert")
+    for kind in ("weight", "bias"):
         links.append(Link(f"head.dense.{kind}", (f"cls.predictions.transform.dense.{kind}",)))
         links.append(Link(f"head.norm.{kind}", (f"cls.predictions.transform.LayerNorm.{kind}",)))
     links.append(Link("head.bias", ("cls.predictions.bias",)))
@@ -97,7 +111,7 @@ BERT = Architecture(
     family=Masked,
     sight=everything,
     form=_form,
-    settings=_settings,
+    settings=encoder_settings,
     links=_links,
     table="cls.predictions.decoder.weight",
     prefix="bert.",

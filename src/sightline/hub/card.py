@@ -19,6 +19,7 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     objective, tokenizer = model.objective, model.tokenizer
     body, tables = model.parameter_counts()
     task = "fill-mask" if objective.columns == ("infilling",) else "text-generation"
+    task = task if objective.writes else "feature-extraction"
     lines = [
         "---",
         f"library_name: {'transformers' if class_name else 'sightline'}",
@@ -52,11 +53,10 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
         lines.append(f"transformers loads it as `{class_name}`; Sightline loads it too, with its family and recipe.")
     else:
         lines.append("Sightline loads it. transformers has no class for this architecture with this sight.")
-    example = (
-        'sightline fill THIS_FOLDER "A text with a ___ in it."'
-        if task == "fill-mask"
-        else "sightline generate THIS_FOLDER"
-    )
+    example = {
+        "fill-mask": 'sightline fill THIS_FOLDER "A text with a ___ in it."',
+        "feature-extraction": 'sightline embed THIS_FOLDER "A text to be a vector."',
+    }.get(task, "sightline generate THIS_FOLDER")
     lines += ["", "```sh", example, 'sightline see THIS_FOLDER --text "What does it see?"', "```", ""]
     return "\n".join(lines)
 

@@ -28,8 +28,10 @@ REVISION = 1  # of what is written below; raise it when the same weights would b
 def lacks(model: Model) -> tuple[str, ...]:
     """What of a model CTranslate2 cannot do, in words; empty where it computes exactly this model."""
     stack, head, objective = model.stack, model.head, model.objective
-    if not isinstance(stack, Transformer) or not isinstance(head, Head):
+    if not isinstance(stack, Transformer):
         return (f"a {type(stack).__name__.lower()} instead of a transformer",)
+    if not isinstance(head, Head):
+        return (f"a {type(head).__name__.lower()} instead of a head that predicts tokens",)
     shape = stack.shape
     found = {
         f"the sight of {objective.family}": objective.family != Causal.family or objective.rule != past,
@@ -39,6 +41,8 @@ def lacks(model: Model) -> tuple[str, ...]:
         f"{shape.position_tables} tables of positions": shape.positions == "learned" and shape.position_tables > 1,
         f"norms in {shape.norm_place} place": shape.norm_place != "pre",
         "a norm of the embedding": shape.embedding_norm,
+        "tables of another width": shape.of_table != shape.width,
+        "no norm before the first attention": not shape.first_norm,
         "no norm at the end": not shape.final_norm,
         "windows": any(reach is not None for reach in shape.windows),
         "parallel blocks": shape.parallel,

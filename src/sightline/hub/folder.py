@@ -6,6 +6,7 @@ tokenizer.json          and tokenizer_config.json
 generation_config.json  marks, and ids that are never written
 README.md               the card
 sightline.toml          the objective, the shape, the recipe, fingerprints, results
+generator/              where the family has a generator (ELECTRA), the model folder of that
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
 import torch
@@ -29,9 +30,10 @@ from ..files import read_json, whole_folder
 from ..objectives.base import Objective
 from ..objectives.model import Model
 from ..stacks.head import Head
+from ..stacks.judge import Judge
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, architecture_of
 from .card import card
 from .family import revived, told
 from .form import Architecture, Form, Settings
@@ -39,6 +41,7 @@ from .schema import filled
 from .weights import WHOLE, adopted, given, same_layout, tensors_in, weight_files, written
 
 CONFIG, NOTES, GENERATION, CARD = "config.json", "sightline.toml", "generation_config.json", "README.md"
+GENERATOR = "generator"  # a model folder inside another's: what proposes tokens to it
 OURS = "sightline"  # model_type where transformers has no such architecture
 LAYOUT = 1  # of config.json in that case; raise it when it changes
 
@@ -97,7 +100,7 @@ def save(
         raise SightlineError(f"{folder} holds something else than a model", "Choose another folder")
     form = (
         Form.of(model.stack, model.head)
-        if isinstance(model.stack, Transformer) and isinstance(model.head, Head)
+        if isinstance(model.stack, Transformer) and isinstance(model.head, Head | Judge)
         else None
     )
     architecture = None if form is None else _architecture(form, model.objective)
@@ -111,6 +114,8 @@ def save(
             text = card(model, architecture.class_name if architecture else None, results, data_fingerprint)
             (aside / CARD).write_text(text, encoding="utf-8")
             (aside / NOTES).write_text(notes, encoding="utf-8")
+            if model.generator is not None:
+                save(model.generator, aside / GENERATOR, recipe=recipe, data_fingerprint=data_fingerprint)
     except (OSError, SafetensorError) as error:
         raise SightlineError(
             f"the model {folder} could not be written ({error})",
@@ -143,7 +148,7 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
     elif architecture is not None:
         return architecture.config(form, vocabulary)
     else:
-        head = {"tied": form.tied, "head_bias": form.head_bias, "transform": form.transform}
+        head = {name: getattr(form, name) for name in ("tied", "head_bias", "transform", "judge")}
         body = {"stack": "transformer", "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
     return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **_marks(vocabulary)}
 
@@ -154,7 +159,9 @@ def _tensors(model: Model, form: Form | None, architecture: Architecture | None)
     if form is None:
         raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer or a table")
     state = {
-        name: tensor.float() for name, tensor in model.state_dict().items() if not (form.tied and name == "head.weight")
+        name: tensor.float()
+        for name, tensor in model.state_dict().items()
+        if not (form.tied and name == "head.weight") and not name.startswith("generator.")
     }
     return state if architecture is None else given(architecture, form, state)
 
@@ -225,7 +232,22 @@ def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer
         raise SightlineError(
             f"{folder / NOTES} is missing, which says what the model was asked", "Copy the model again"
         )
-    return _assembled(folder, architecture, form, objective, held)
+    model = _assembled(folder, architecture, form, objective, held)
+    if objective.generator is not None and notes is not None and (folder / GENERATOR).is_dir():
+        model.generator = load(folder / GENERATOR, package=package, tokenizer=held)
+        _share_tables(model, folder)
+    return model
+
+
+def _share_tables(model: Model, folder: Path) -> None:
+    """One table for a model and its generator again: each folder holds it whole."""
+    here, there = model.stack, cast(Model, model.generator).stack
+    if not torch.equal(cast(Transformer, here).embedding.weight, cast(Transformer, there).embedding.weight):
+        raise SightlineError(
+            f"{folder} and {folder / GENERATOR} belong to different models: their tables differ",
+            "Copy the folder again, whole",
+        )
+    model.share_tables()
 
 
 def _noted(file: Path) -> dict[str, Any]:
@@ -269,13 +291,13 @@ def _form(file: Path, config: Mapping[str, Any]) -> tuple[Architecture | None, F
     name = config.get("model_type")
     if config.get("quantization_config"):
         raise SightlineError(f"{file} describes quantised weights", "Save the model in float32, float16 or bfloat16")
-    if name in ARCHITECTURES:
-        settings = Settings(config, str(file))
-        return ARCHITECTURES[name], ARCHITECTURES[name].form(settings)
+    if (known := architecture_of(config)) is not None:
+        return known, known.form(Settings(config, str(file)))
     if name != OURS:
         raise SightlineError(
             f"{file} says model_type = {name!r}, an architecture that Sightline's own stack does not know",
-            f"It knows {', '.join((*ARCHITECTURES, OURS))}; `sightline see` looks at any",
+            f"It knows {', '.join(dict.fromkeys([*(one.name for one in ARCHITECTURES.values()), OURS]))}; "
+            "`sightline see` looks at any",
         )
     if config.get("layout") != LAYOUT:
         raise SightlineError(
@@ -308,14 +330,7 @@ def _assembled(
     """The model with its weights: built without any, so that nothing large is drawn only to be replaced."""
     with torch.device("meta"):
         hollow = Transformer(form.shape)
-        head = Head(
-            form.shape.width,
-            form.shape.vocabulary,
-            objective.vocabulary.unpredictable,
-            tied=hollow.embedding if form.tied else None,
-            bias=form.head_bias,
-            transform=form.transform,
-        )
+        head = form.head(hollow, objective.vocabulary.unpredictable)
     shapes = {f"stack.{name}": tensor.shape for name, tensor in hollow.state_dict().items()}
     shapes |= {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     if form.tied:
@@ -329,7 +344,8 @@ def _assembled(
     head.load_state_dict(_under("head.", state), assign=True, strict=False)  # a tied table comes with the stack
     if form.tied:
         head.weight = hollow.embedding.weight
-    head.barred = torch.as_tensor(objective.vocabulary.unpredictable, dtype=torch.long)
+    if isinstance(head, Head):
+        head.barred = torch.as_tensor(objective.vocabulary.unpredictable, dtype=torch.long)
     return Model(objective, hollow, head, tokenizer)
 
 

@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..objectives.base import Objective
 from ..sight import Rule
 from ..stacks.head import Head
+from ..stacks.judge import Judge
 from ..stacks.parts import Activation, Norm
 from ..stacks.transformer import Shape, Transformer
 
@@ -37,21 +40,32 @@ class Form:
     tied : the head shares the embedding table.
     head_bias : a bias for each id.
     transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None.
+    judge : activation of a head that labels slots and has no table (ELECTRA's discriminator); None: it answers tokens.
     """
 
     shape: Shape
     tied: bool = False
     head_bias: bool = False
     transform: tuple[Activation, Norm, float] | None = None
+    judge: Activation | None = None
 
     @classmethod
-    def of(cls, stack: Transformer, head: Head) -> Form:
+    def of(cls, stack: Transformer, head: Head | Judge) -> Form:
         """The form of a stack and its head."""
+        if isinstance(head, Judge):
+            return cls(stack.shape, judge=head.activation)
         transform: tuple[Activation, Norm, float] | None = None
         if head.activation is not None and head.norm is not None:
             kind: Norm = "rms" if "RMS" in type(head.norm).__name__ else "layer"
             transform = (head.activation, kind, float(getattr(head.norm, "eps")))  # noqa: B009 - both norms have it
         return cls(stack.shape, head.weight is stack.embedding.weight, head.bias is not None, transform)
+
+    def head(self, stack: Transformer, barred: NDArray[Any]) -> Head | Judge:
+        """A fresh head of this form on its stack; ``barred`` ids are never predicted."""
+        if self.judge is not None:
+            return Judge(self.shape.width, self.judge)
+        tied = stack.embedding if self.tied else None
+        return Head(self.shape.width, self.shape.vocabulary, barred, tied, self.head_bias, self.transform)
 
     @property
     def plain(self) -> Form:
@@ -79,6 +93,7 @@ class Form:
                 kv_heads=shape.shared_heads,
                 head_width=shape.of_head,
                 hidden=shape.feed,
+                table_width=shape.of_table,
                 scale=shape.attention_scale,
                 **written,
             ),
@@ -173,7 +188,7 @@ class Architecture:
     Parameters
     ----------
     name : ``model_type`` in ``config.json``.
-    class_name : the class of transformers that holds the model with its head.
+    class_name : the class of transformers that holds the model with its head, by which those of one name differ.
     family : the objective that its sight and its questions are.
     sight : who sees whom in it.
     form : our form from its settings. settings : its settings from our form, ids of tokens left away.

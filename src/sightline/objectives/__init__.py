@@ -7,6 +7,7 @@ derived. It knows no files, no devices, no steps and no learning rates.
 from .backward import Backward
 from .base import Objective
 from .causal import Causal
+from .electra import Electra
 from .masked import Masked
 from .ngram import NGram
 from .permuted import Permuted
@@ -14,7 +15,7 @@ from .prefix import Prefix
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
 FAMILIES: dict[str, type[Objective]] = {
-    kind.family: kind for kind in (Causal, Backward, Masked, Prefix, Permuted, NGram)
+    kind.family: kind for kind in (Causal, Backward, Masked, Electra, Prefix, Permuted, NGram)
 }
 
-__all__ = ["FAMILIES", "Backward", "Causal", "Masked", "NGram", "Objective", "Permuted", "Prefix"]
+__all__ = ["FAMILIES", "Backward", "Causal", "Electra", "Masked", "NGram", "Objective", "Permuted", "Prefix"]

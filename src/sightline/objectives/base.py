@@ -61,6 +61,7 @@ class Objective(ABC):
     score_class: ClassVar[Score]
     stack: ClassVar[Literal["transformer", "table"]] = "transformer"
     decoder: ClassVar[str]
+    writes: ClassVar[bool] = True  # False: it has no distribution over tokens to write from
     writes_from: ClassVar[Given]
     fills_from: ClassVar[Given | None] = None  # what is known of a blank's sides; None: what it writes from
     shows_nothing: ClassVar[bool] = False  # some of its slots show no token, and need a vector in its stead
@@ -69,7 +70,7 @@ class Objective(ABC):
     @property
     @abstractmethod
     def columns(self) -> tuple[Column, ...]:
-        """The columns of a table of scores that the family may stand in; the first is its own."""
+        """The columns of a table of scores that the family may stand in; the first is its own, none is possible."""
 
     @property
     @abstractmethod
@@ -83,6 +84,11 @@ class Objective(ABC):
     @abstractmethod
     def examine(self, rows: Rows) -> Iterator[View]:
         """Views that ask each wanted position of the rows exactly once: their nats are the score."""
+
+    @property
+    def examined_how(self) -> str:
+        """How the views of ``examine`` ask, in words, for a family whose score is no likelihood."""
+        return "each token hidden alone and asked given all others"
 
     @abstractmethod
     def fill(self, canvas: Canvas) -> View:
@@ -100,6 +106,14 @@ class Objective(ABC):
     def stops(self) -> tuple[int, ...]:
         """Marks that end a text when written."""
         return (self.vocabulary.eos,)
+
+    @property
+    def generator(self) -> tuple[Objective, float] | None:
+        """A family that proposes tokens to this one and is trained beside it, and its width as a share of this one's.
+
+        None: there is no other. The generator's stack shares this one's tables (ELECTRA).
+        """
+        return None
 
     def counts(self, views: list[View]) -> dict[str, float]:
         """The answers of each term's name, from the views alone: what a term's total is divided by."""

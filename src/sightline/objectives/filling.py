@@ -18,7 +18,7 @@ from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
 from .model import Model
-from .pen import LINES, USUAL, WAYS, Ids, Pen, Text, piece_after, reading, trimmed, way
+from .pen import LINES, USUAL, WAYS, Ids, Pen, Text, must_write, piece_after, reading, trimmed, way
 
 BLANK = re.compile(r"_{3,}(?::(\d+))?|\[MASK\]")
 
@@ -129,10 +129,11 @@ def fill(
 
     Raises
     ------
-    SightlineError : a text without a blank, or longer than the model's context.
+    SightlineError : a text without a blank, or longer than the model's context; a family that does not write.
     """
     if candidates < 1:
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
+    must_write(model)
     side = model.objective.fills_from or model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if side == "both" else USUAL), seed)
     joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")

@@ -5,7 +5,9 @@
     sat   ■ ■ ■ ■                        pseudo: hiding one token at a time and adding up (Salazar et al., 2020) is
     .     ■ ■ ■ ■                        no distribution over texts, and is never ranked beside one
 
-Devlin et al., BERT (2019); whole words: its repository; spans: Joshi et al., SpanBERT (2020).
+Devlin et al., BERT (2019); whole words: its repository; spans: Joshi et al., SpanBERT (2020). What is hidden is drawn
+anew at each visit of a row, as in RoBERTa (Liu et al., 2019). A token is scored with the later pieces of its own word
+hidden too (Kauf and Ivanova, 2023): beside them, the pieces of a word that is cut up are too easy.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, everything, 
 from .base import Column, Given, Objective, text_places, within_document
 
 Hidden = Literal["token", "word", "span"]
+Course = Literal["linear", "cosine", "half"]
 COPIES = 64  # lines of one view when a text is scored one hidden token at a time
 
 
@@ -34,20 +37,31 @@ class Masked(Objective):
     Parameters
     ----------
     rate : share of a row's text tokens that are asked for, in (0, 1).
-    rate_end : the share at the end of training; it moves in a straight line with progress. None: constant.
-    hide : single tokens, whole words, or spans of ``span`` tokens on average.
+    rate_end : the share at the end of training. None: constant.
+    course : how it gets there: ``linear`` in progress, ``cosine``, or ``half`` (at once, in the middle).
+    rate_high : each row draws its own share, uniform between ``rate`` and this. None: all have the same.
+    hide : single tokens, whole words, or spans of whole words.
+    span, longest : the words of a span are drawn from a geometric distribution of mean ``span`` that is cut at
+        ``longest``: of 5 and 10 (SpanBERT's) the mean that is left is 3.8.
+    segmented : Chinese words as a segmenter cuts them (extra ``chinese``); else each character is a word.
     random, kept : of the asked tokens, the shares shown as a random token and shown as they are (a declared leak);
         the rest show the mask. BERT: 0.1 and 0.1; both 0 is the pure form.
+    within : a score hides, beside the token asked for, the later tokens of its word: ``word``; or nothing: ``token``.
 
     BERT asks for 0.15; the default is ModernBERT's 0.3 (Warner et al., 2024): twice the answers from a pass.
     """
 
     rate: float = 0.3
     rate_end: float | None = None
+    course: Course = "linear"
+    rate_high: float | None = None
     hide: Hidden = "token"
-    span: float = 3.0
+    span: float = 5.0
+    longest: int = 10
+    segmented: bool = False
     random: float = 0.1
     kept: float = 0.1
+    within: Literal["word", "token"] = "word"
 
     family: ClassVar[str] = "masked"
     title: ClassVar[str] = "masked (BERT): hidden tokens from all the others"
@@ -60,31 +74,49 @@ class Masked(Objective):
         return ("infilling",)
 
     def __post_init__(self) -> None:
-        for name in ("rate", "rate_end"):
+        for name in ("rate", "rate_end", "rate_high"):
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
                 raise SightlineError(
                     f"a mask {name} of {rate} asks {'nothing' if rate <= 0 else 'everything and shows nothing'}",
                     "Choose a share between 0 and 1, such as 0.15 or 0.3",
                 )
+        if self.rate_high is not None and (self.rate_high < self.rate or self.rate_end is not None):
+            raise SightlineError(
+                f"rates drawn from {self.rate} to {self.rate_high} need an upper end, and do not move as well",
+                "Raise rate_high above rate, or leave rate_high or rate_end away",
+            )
         if self.random < 0 or self.kept < 0 or self.random + self.kept > 1:
             raise SightlineError(
                 f"random {self.random} and kept {self.kept} are shares of the hidden tokens", "Keep their sum within 1"
             )
-        if self.span < 1:
-            raise SightlineError(f"a mean span of {self.span} tokens is shorter than one token", "Use 1 or more")
+        if self.span < 1 or self.longest < 1:
+            raise SightlineError(
+                f"spans of {self.span} words, at most {self.longest}, are shorter than a word", "Use 1 or more"
+            )
         self.vocabulary.need("mask")
 
     @property
     def rule(self) -> Rule:
         return everything
 
+    @property
+    def examined_how(self) -> str:
+        beside = "with the later tokens of its word" if self.within == "word" else "alone"
+        return f"each token hidden {beside} and asked given all others"
+
     def rate_at(self, progress: float) -> float:
         """The share asked for at this point of the budget."""
-        return self.rate if self.rate_end is None else self.rate + (self.rate_end - self.rate) * progress
+        if self.rate_end is None:
+            return self.rate
+        gone = {"linear": progress, "cosine": (1 - np.cos(np.pi * progress)) / 2, "half": float(progress >= 0.5)}
+        return self.rate + (self.rate_end - self.rate) * float(gone[self.course])
 
     def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
-        hidden = self.hidden(rows, draws, self.rate_at(progress))
+        if self.rate_high is None:
+            hidden = self.hidden(rows, draws, self.rate_at(progress))
+        else:
+            hidden = self.hidden(rows, draws, self.rate + (self.rate_high - self.rate) * draws.uniform(1)[:, 0])
         fate = draws.uniform(rows.length)
         words = self.vocabulary.ordinary
         drawn = words[(draws.uniform(rows.length) * len(words)).astype(np.int64)]
@@ -92,14 +124,16 @@ class Masked(Objective):
         keep = fate < self.kept
         swap = ~keep & (fate < self.kept + self.random)
         corrupted = np.where(keep, place, np.where(swap, fixed(drawn), fixed(self.vocabulary.mask)))
-        most = int(np.ceil(max(self.rate, self.rate_end or 0.0) * rows.length)) + 1
+        highest = max(self.rate, self.rate_end or 0.0, self.rate_high or 0.0)
+        most = int(np.ceil(highest * rows.length)) + 1
         return [self._view(rows, np.where(hidden, corrupted, place), hidden, hidden & keep, most)]
 
-    def hidden(self, rows: Rows, draws: RowDraws, rate: float) -> NDArray[np.bool_]:
+    def hidden(self, rows: Rows, draws: RowDraws, rate: float | NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which positions [rows, length] are asked for: round(rate * text tokens) of each row, at least one.
 
-        Tokens of a group (word, span) share one random number; groups are taken from the smallest number up, and the
-        first that would overshoot ends the taking, unless nothing was taken yet.
+        ``rate`` is one for all or one for each row. Tokens of a group (word, span) share one random number; groups are
+        taken from the smallest number up, and the first that would overshoot ends the taking, unless nothing was taken
+        yet.
         """
         candidates = text_places(rows, self.vocabulary)
         quota = np.maximum(1, np.rint(candidates.sum(1) * rate))[:, None]
@@ -122,9 +156,23 @@ class Masked(Objective):
         place = np.broadcast_to(np.arange(rows.length), rows.tokens.shape)
         if self.hide == "token":
             return place
-        starts = rows.word_starts if self.hide == "word" else draws.uniform(rows.length) < 1 / self.span
+        words = rows.segmented_starts if self.segmented else rows.word_starts
+        starts = words if self.hide == "word" else words & self._span_starts(words, draws)
         starts = starts | (within_document(rows.documents) == 0)
         return np.maximum.accumulate(np.where(starts, place, 0), axis=1)
+
+    def _span_starts(self, words: NDArray[np.bool_], draws: RowDraws) -> NDArray[np.bool_]:
+        """Which tokens are of a word that a span begins with, where each row is cut into spans of drawn lengths."""
+        stop = 1 - 1 / self.span
+        chances = stop ** np.arange(self.longest)
+        lengths = 1 + np.searchsorted(np.cumsum(chances[:-1]) / chances.sum(), draws.uniform(words.shape[1]), "right")
+        ends = np.cumsum(lengths, axis=1)
+        begins = np.zeros(words.shape, np.bool_)
+        begins[:, 0] = True
+        line, span = np.nonzero(ends < words.shape[1])
+        begins[line, ends[line, span]] = True
+        word = np.maximum(np.cumsum(words, axis=1) - 1, 0)  # the number of the word that each token is of
+        return np.take_along_axis(begins, word, axis=1)
 
     def _view(
         self,
@@ -149,14 +197,18 @@ class Masked(Objective):
         )
 
     def examine(self, rows: Rows) -> Iterator[View]:
-        """Pseudo log-likelihood: a copy of the row for each wanted text token, with that token alone hidden."""
+        """Pseudo log-likelihood: a copy of the row for each wanted text token, which is hidden (see ``within``)."""
         line, position = np.nonzero(rows.wanted & text_places(rows, self.vocabulary))
         place = np.arange(rows.length)
+        word = np.cumsum(rows.word_starts | ~text_places(rows, self.vocabulary), axis=1)
         for start in range(0, len(line), COPIES):
             part = slice(start, start + COPIES)
-            hidden = place == position[part, None]
+            asked = hidden = place == position[part, None]
+            if self.within == "word":
+                of_it = word[line[part]] == word[line[part], position[part]][:, None]
+                hidden = of_it & (place >= position[part, None])
             yield self._view(
-                rows, np.where(hidden, fixed(self.vocabulary.mask), place), hidden, None, 1, lines_of=line[part]
+                rows, np.where(hidden, fixed(self.vocabulary.mask), place), asked, None, 1, lines_of=line[part]
             )
 
     def read(self, rows: Rows) -> View:

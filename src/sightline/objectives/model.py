@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import SightlineError
-from ..sight import Depth, View, forbid_leaks, visible_pairs
+from ..sight import Depth, View, forbid_leaks, unasked, visible_pairs
 from ..stacks.cache import Cache
 from ..stacks.head import Head
+from ..stacks.judge import Judge
 from ..stacks.look import Kernel, Look, on_device
+from ..stacks.makes import HOUSE, Make
 from ..stacks.native import answered
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
@@ -49,9 +51,18 @@ class Model(nn.Module):
     stack : looks in, states out; its width is the head's.
     head : states in, nats out.
     tokenizer : text to ids and back.
+    generator : a model that proposes tokens to this one, where the family has one (see ``Objective.generator``); its
+        stack shares the tables of this one's. It answers the views that ask for tokens, this one those that judge.
     """
 
-    def __init__(self, objective: Objective, stack: nn.Module, head: nn.Module, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        stack: nn.Module,
+        head: nn.Module,
+        tokenizer: Tokenizer,
+        generator: Model | None = None,
+    ) -> None:
         super().__init__()
         rows = stack.shape.vocabulary if isinstance(stack, Transformer) else objective.vocabulary.padded
         if rows < objective.vocabulary.size:
@@ -68,8 +79,42 @@ class Model(nn.Module):
         self.stack = stack
         self.head = head
         self.tokenizer = tokenizer
-        self.kernel: Kernel | None = None  # fixed by a compiled run, so that no batch builds another graph
+        self.generator = generator
+        self._kernel: Kernel | None = None
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """Fixed by a compiled run, so that no batch builds another graph; the generator's too."""
+        return self._kernel
+
+    @kernel.setter
+    def kernel(self, kernel: Kernel | None) -> None:
+        self._kernel = kernel
+        if self.generator is not None:
+            self.generator.kernel = kernel
+
+    @property
+    def stacks(self) -> list[nn.Module]:
+        """The model's stack and, where it has one, its generator's."""
+        return [self.stack, *([] if self.generator is None else self.generator.stacks)]
+
+    def share_tables(self) -> None:
+        """Let the generator's stack read and train the tables of this one's: tokens, learned places, segments."""
+        if self.generator is None:
+            return
+        mine, other = cast(Transformer, self.stack), cast(Transformer, self.generator.stack)
+        tied = isinstance(self.generator.head, Head) and self.generator.head.weight is other.embedding.weight
+        other.embedding, other.segments = mine.embedding, mine.segments
+        if mine.shape.positions == "learned":
+            other.places = mine.places
+        if tied:
+            cast(Head, self.generator.head).weight = mine.embedding.weight
+
+    def answering(self, view: View) -> Model:
+        """Who answers a view: the generator where tokens are asked for and there is one, else this model."""
+        other = self.generator
+        return self if other is None or view.judged is not None or unasked(view) else other
 
     @property
     def depth(self) -> Depth:
@@ -93,7 +138,7 @@ class Model(nn.Module):
 
     def _tables(self) -> list[Tensor]:
         tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
-        return tables + ([self.head.weight] if isinstance(self.head, Head) else [])
+        return tables + [module.weight for module in self.modules() if isinstance(module, Head)]
 
     def look(self, view: View, tokens: NDArray[Any]) -> Look:
         """The view over the rows' tokens, on the model's device."""
@@ -102,7 +147,8 @@ class Model(nn.Module):
 
     def states(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """States [lines, slots, width] of the view's slots."""
-        return cast(Tensor, self.stack(self.look(view, tokens), cache))
+        who = self.answering(view)
+        return cast(Tensor, who.stack(who.look(view, tokens), cache))
 
     def layers(self, view: View, tokens: NDArray[Any]) -> list[Tensor]:
         """States after the embedding and after each layer, the last one normed: [lines, slots, width] each."""
@@ -122,12 +168,33 @@ class Model(nn.Module):
 
     def grade(self, view: View, tokens: NDArray[Any]) -> Answers:
         """Nats of the view's answers over the rows' tokens [rows, positions]."""
-        picked = self._asked(self._index(view), self.states(view, tokens))
+        if (other := self.answering(view)) is not self:
+            return other.grade(view, tokens)
+        return self._graded(view, tokens, self._asked(self._index(view), self.states(view, tokens)))
+
+    def _graded(self, view: View, tokens: NDArray[Any], picked: Tensor) -> Answers:
         shape = picked.shape[:2]
         answers = on_device(view.answers(tokens), picked.device)
         weights = on_device(view.answer_weights(), picked.device)
         graded = self.head(picked.flatten(0, 1), answers.flatten(), weights.flatten())
         return Answers(graded.total, graded.nats.view(shape), graded.logsumexp.view(shape))
+
+    def grade_and_draw(
+        self, view: View, tokens: NDArray[Any], lots: NDArray[np.float64], temperature: float
+    ) -> tuple[Answers, NDArray[np.int64]]:
+        """As ``grade``, and for each answer an id [lines, most_asks] drawn from what the model says there.
+
+        Parameters
+        ----------
+        lots : [lines, most_asks] in [0, 1), one for each draw. No gradient flows through the draws.
+        """
+        picked = self._asked(self._index(view), self.states(view, tokens))
+        graded = self._graded(view, tokens, picked)
+        head = cast(Head, self.head)
+        real = on_device(view.asked_slots[1], picked.device)
+        drawn = torch.zeros(real.shape, dtype=torch.long, device=picked.device)
+        drawn[real] = head.drawn(picked.detach()[real], on_device(lots, picked.device)[real], temperature)
+        return graded, drawn.cpu().numpy()
 
     def logits(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
@@ -163,20 +230,33 @@ class Model(nn.Module):
         Counted as in Kaplan et al. (2020) plus attention over visible pairs only, and the head on asked slots only; a
         training step costs three times that.
         """
+        if (other := self.answering(view)) is not self:
+            return other.flops(view)
         if not isinstance(self.stack, Transformer):
             return 0.0
         shape: Shape = self.stack.shape
         slots = view.slots.lines * view.slots.count
         body = sum(weight.numel() for weight in self.stack.layers.parameters() if weight.dim() == 2)
+        body += 0 if self.stack.project is None else self.stack.project.weight.numel()
+        head = sum(weight.numel() for weight in self.head.parameters() if weight.dim() == 2)
         sample = view.lines(slice(0, 8))
         pairs = visible_pairs(sample, self.depth) * view.slots.lines / sample.slots.lines
         attention = 4.0 * pairs * shape.heads * shape.of_head
         asked = view.slots.lines * view.most_asks if view.most_asks < view.slots.count else view.ask_count
-        return 2.0 * body * slots + attention + 2.0 * asked * shape.width * shape.vocabulary
+        return 2.0 * body * slots + attention + 2.0 * asked * head
 
 
-def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0) -> Model:
-    """A fresh model of a family; the same seed gives the same weights."""
+def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0, make: Make = HOUSE) -> Model:
+    """A fresh model of a family, with its generator if it has one; the same seed gives the same weights.
+
+    Parameters
+    ----------
+    shape : of its size, which ``make`` changes to its own.
+    """
+    return _built(objective, make.of(shape), tokenizer, seed, make)
+
+
+def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int, make: Make) -> Model:
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
@@ -184,5 +264,28 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = Transformer(shape)
-        head = Head(shape.width, shape.vocabulary, objective.vocabulary.unpredictable)
-    return Model(objective, stack, head, tokenizer)
+        if objective.score_class == "discriminative":
+            head: nn.Module = Judge(shape.width)
+        else:
+            barred, tied = objective.vocabulary.unpredictable, stack.embedding if make.tied else None
+            head = Head(shape.width, shape.vocabulary, barred, tied, make.head_bias, make.transform)
+    model = Model(objective, stack, head, tokenizer)
+    if objective.generator is not None:
+        proposing, share = objective.generator
+        model.generator = _built(proposing, narrowed(shape, share), tokenizer, seed + 1, make)
+        model.share_tables()
+    return model
+
+
+def narrowed(shape: Shape, share: float) -> Shape:
+    """The shape of about this share of the width: as deep, with fewer heads of the same width, and with its tables."""
+    heads = max(1, round(share * shape.heads))
+    return replace(
+        shape,
+        width=heads * shape.of_head,
+        heads=heads,
+        kv_heads=None if shape.kv_heads is None else max(1, round(share * shape.kv_heads)),
+        head_width=shape.of_head,
+        hidden=max(1, round(shape.feed * heads * shape.of_head / shape.width)),
+        table_width=shape.of_table,
+    )

@@ -122,6 +122,16 @@ class Pen:
         )
 
 
+def must_write(model: Model) -> None:
+    """Refuse a family that has no distribution over tokens."""
+    if not model.objective.writes:
+        beside = " and its generator, a masked model, lies in generator/ beside it" if model.generator else ""
+        raise SightlineError(
+            f"{model.objective.family} judges tokens and writes none{beside}",
+            f"Name {'that folder' if beside else 'a model of a family that writes'}, or read vectors: sightline embed",
+        )
+
+
 @contextmanager
 def reading(model: Model) -> Iterator[None]:
     """Without dropout, and with the kernel chosen by each view: what is written comes in all shapes."""

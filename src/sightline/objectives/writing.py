@@ -15,7 +15,7 @@ from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
 from .model import Model
-from .pen import LINES, USUAL, Ids, Pen, Text, piece_after, reading, trimmed, way
+from .pen import LINES, USUAL, Ids, Pen, Text, must_write, piece_after, reading, trimmed, way
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ def generate(
 
     Raises
     ------
-    SightlineError : prompt and length together exceed the model's context, or settings that contradict each other.
+    SightlineError : prompt and length together exceed the model's context, settings that contradict each other, or a
+        family that does not write.
     """
+    must_write(model)
     side = model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if beams > 1 else USUAL), seed)
     _check(length, n_best, beams, pen.sampling, side)

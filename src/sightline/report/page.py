@@ -208,7 +208,8 @@ def _difference(one: Comparison) -> str:
 
 
 def _curves(found: Results) -> str:
-    trained = [(number, family) for number, family in enumerate(found.families) if len(family.curve) > 1]
+    learned = [(number, family) for number, family in enumerate(found.families) if len(family.curve) > 1]
+    trained = [one for one in learned if not one[1].judges]  # nats of labels have no height here
     if not trained:
         return ""
     own = {family.family for _, family in trained if family.likelihood() is None}
@@ -346,6 +347,12 @@ def _rules(found: Results) -> str:
     for class_ in dict.fromkeys(class_ for _, class_ in own):
         names = ", ".join(name for name, of_class in own if of_class == class_)
         parts.append(f"May not be compared: {names}, whose score is {class_}. {ALONE.get(class_, NO_TEXT)}")
+    judges = [family.family for family in families if family.judges]
+    if judges:
+        parts.append(
+            f"No likelihood and no curve of losses: {', '.join(judges)}. It labels tokens and gives no probability of "
+            "any; what it has learned shows in its states (understanding)."
+        )
     conditional = [
         family.family for family in families if (one := family.score("continuation_bits_per_byte")) and one.value
     ]

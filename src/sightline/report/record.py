@@ -104,6 +104,12 @@ class Family:
         score = self.score("bits_per_byte")
         return score if score is not None and score.class_ in COMPARABLE and score.column == "whole text" else None
 
+    @property
+    def judges(self) -> bool:
+        """Whether it labels tokens rather than predicting them: its loss is in nats of labels."""
+        score = self.score("bits_per_byte")
+        return score is not None and score.class_ == "discriminative"
+
     def own_scale(self) -> Score | None:
         """Bits per byte of another class, which may be compared with nothing beside it."""
         score = self.score("bits_per_byte")

@@ -69,16 +69,7 @@ class Families:
             rows += ["" for _ in rows[:1]]  # between shelves
             for cells in itertools.zip_longest(*(pictures[at] for at in shelf), fillvalue=""):
                 rows.append("   ".join(f"{cell:<{widths[at]}}" for at, cell in zip(shelf, cells, strict=True)))
-        told = [
-            "\n".join(
-                [
-                    family.title,
-                    *_fitted(f"sees: {family.sight}", f"writes: {family.decoder}"),
-                    *_fitted(f"score: {family.score_class} ({', '.join(family.columns)})", f"stack: {family.stack}"),
-                ]
-            )
-            for family in self.families
-        ]
+        told = ["\n".join(_described(family)) for family in self.families]
         sheet = [] if self.svg is None else ["", str(self.svg)]
         legend = "Each row is a place that asks, each column a place that it may see (■)."
         return "\n".join([*(line.rstrip() for line in rows), "", legend, "", *told, *sheet])
@@ -95,6 +86,15 @@ def shelves(widths: Sequence[int], gap: int, most: int) -> list[list[int]]:
         rows[-1].append(at)
         left -= gap + width
     return rows
+
+
+def _described(family: Family) -> list[str]:
+    columns = ", ".join(family.columns) or "no column"
+    return [
+        family.title,
+        *_fitted(f"sees: {family.sight}", f"writes: {family.decoder}"),
+        *_fitted(f"score: {family.score_class} ({columns})", f"stack: {family.stack}"),
+    ]
 
 
 def _fitted(*parts: str) -> list[str]:

@@ -213,6 +213,7 @@ def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) ->
         "score_class": objective.score_class,
         "stack": objective.stack,
         "decoder": objective.decoder,
+        "writes": objective.writes,
         "writes_from": objective.writes_from,
         "sight_text": drawing,
         "sight_svg": as_svg(seen, title=f"{objective.family}: row asks column"),

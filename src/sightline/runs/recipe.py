@@ -84,6 +84,7 @@ class Recipe(_Kept):
     seed : of weights, order and draws. device, threads : where it runs.
     settings : of the training loop. start : a model folder whose weights the run begins with, or nothing.
     init : the first weights otherwise, drawn at random or worked out from counts of pairs.
+    make : of the stack (see ``stacks.makes``); nothing is the house's own.
     """
 
     family: str
@@ -98,6 +99,7 @@ class Recipe(_Kept):
     fields: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     init: Literal["random", "counts"] = "random"
+    make: str = ""
     version: int = VERSION
 
     def difference(self, other: Recipe) -> str:
@@ -106,7 +108,7 @@ class Recipe(_Kept):
         Where it runs and what was found by measuring (steps, type of the products, compilation) may differ.
         """
         found = _first_difference(
-            self, other, ("family", "size", "context", "budget", "seed", "fields", "start", "init")
+            self, other, ("family", "size", "context", "budget", "seed", "fields", "start", "init", "make")
         )
         measured: dict[str, Any] = {"steps": 1, "batch": 1, "accumulation": 1, "dtype": "float32", "compiled": False}
         rows = _first_difference(self.settings, other.settings, ("batch", "accumulation"))

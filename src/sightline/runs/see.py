@@ -262,6 +262,7 @@ def _own(path: Path, model: Model, text: str, replacements: int, seed: int) -> S
     )
     declared = _by_token(reach(view, model.depth)[0], shows, count)
     leaks = [*_static_leaks(model, rows, seed), *_undeclared(declared, measured)]
+    verb = "score" if model.objective.columns else "embed"
     return Seen(
         model=path,
         kind=model.objective.family,
@@ -273,7 +274,7 @@ def _own(path: Path, model: Model, text: str, replacements: int, seed: int) -> S
         measured_matrix=measured,
         leaks=tuple(leaks),
         notes=notes,
-        next=f"sightline score {shlex.quote(str(path))} {shlex.quote(text)}",
+        next=f"sightline {verb} {shlex.quote(str(path))} {shlex.quote(text)}",
     )
 
 

@@ -21,6 +21,7 @@ from ..files import read_json, write_json
 from ..progress import bar, say
 from ..training.budget import Budget
 from ..training.settings import Optimization, Schedule, Settings
+from .named import filled, named
 from .recipe import Recipe, Source, refuse_beside_recipe
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def train(
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     init: Literal["random", "counts"] = "random",
     setting: tuple[str, ...] = (),
+    like: str = "",
     context: int = 0,
     batch: int = 0,
     accumulation: int = 1,
@@ -125,6 +127,8 @@ def train(
         init: first weights drawn at random, or counts: tables worked out from the pairs of ids that the family asks
             about in the text, which a short budget would spend itself on learning.
         setting: the family's own settings, as name=value.
+        like: roberta, modernbert or electra: train as that was trained, in stack, settings and rates; what you give
+            yourself stands. Their rates are for batches of thousands of rows.
         context: tokens of a row; 0: the size's own.
         batch: rows of one update; 0: the size's own.
         accumulation: micro-batches that an update is cut into; the loss stays the same.
@@ -157,6 +161,7 @@ def train(
             family, Source(corpus, field, label, documents, strict, tokenizer), size=size, budget=budget, seed=seed,
             context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
+            like=like,
         )  # fmt: skip
     begun = _begun(wanted)
     if begun is not None and not context and recipe is None:
@@ -196,6 +201,7 @@ def train(
         if json is not None:
             write_json(Path(json), record)
     verb = "fill" if record["writes_from"] == "both" else "generate"
+    verb = verb if record.get("writes", True) else "embed"
     return TrainResult(folder, path, record, f"sightline {verb} {shlex.quote(str(path))}")
 
 
@@ -239,6 +245,12 @@ def _begun(wanted: Recipe) -> Model | None:
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
             "Counts have no weights to go on from: continue a transformer with a family of transformers",
+        )
+    classes = {model.objective.score_class, FAMILIES[wanted.family].score_class}
+    if len(classes) > 1 and "discriminative" in classes:
+        raise SightlineError(
+            f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
+            "One judges tokens and the other predicts them: begin anew, or continue with the same family",
         )
     if wanted.context > model.context and getattr(model.stack.shape, "positions", "") == "learned":
         raise SightlineError(
@@ -292,6 +304,10 @@ def _typed(name: str, value: str, hint: Any) -> Any:
         if value not in get_args(hint):
             raise SightlineError(f"{name} cannot be {value!r}", f"Choose from {', '.join(get_args(hint))}")
         return value
+    if hint is bool:
+        if value not in ("true", "false"):
+            raise SightlineError(f"{name} is true or false, not {value!r}", "Correct the value")
+        return value == "true"
     for kind in get_args(hint) or (hint,):
         if kind in (int, float, str):
             with contextlib.suppress(ValueError):
@@ -316,6 +332,7 @@ def planned(
     fields: dict[str, Any] | None = None,
     start: Path | None = None,
     init: Literal["random", "counts"] = "random",
+    like: str = "",
 ) -> Recipe:
     """A recipe with every default filled in but what is found on the machine: ``bound`` and ``costed`` fill it in."""
     from ..stacks import sizes
@@ -332,6 +349,8 @@ def planned(
         raise SightlineError(
             "a run begins with the weights of another model or from counts", "Leave --from or --init away"
         )
+    model = named(like, family)
+    optimization = filled(optimization or Optimization(), model.optimization)
     return Recipe(
         family=family,
         source=source,
@@ -347,12 +366,13 @@ def planned(
             accumulation=accumulation,
             seed=seed,
             validations=validations,
-            optimization=_rated(optimization or Optimization(), family, size, rate, init),
-            schedule=schedule or Schedule(),
+            optimization=_rated(optimization, family, size, rate, init),
+            schedule=filled(schedule or Schedule(), model.schedule),
         ),
-        fields=fields or {},
+        fields=model.fields | (fields or {}),
         start=str(start) if start else "",
         init=init,
+        make=model.make,
     )
 
 
@@ -390,18 +410,18 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     """The model that the run begins with, on its device: new weights, or those of the model that it goes on from."""
     from ..objectives.model import Model as Whole
     from ..objectives.model import built
-    from ..stacks import sizes
+    from ..stacks import makes, sizes
     from ..stacks.counted import begin_from
     from ..stacks.head import Head
     from ..stacks.transformer import Transformer
     from .counted import pairs
 
     if begun is not None:
-        return Whole(objective, begun.stack, begun.head, ground.tokenizer).to(recipe.device)
+        return Whole(objective, begun.stack, begun.head, ground.tokenizer, begun.generator).to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
-    model = built(objective, shape, ground.tokenizer, recipe.seed)
+    model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
     if recipe.init == "counts":
-        if objective.stack != "transformer":
+        if objective.stack != "transformer" or not objective.writes:
             raise SightlineError(f"{recipe.family} has no tables to begin with", "Leave --init away")
         counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
         begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)
@@ -470,9 +490,9 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
             folder,
             flops_per_step=flops,
             peak=peak(recipe.device, recipe.threads).of(recipe.settings.dtype),
-            bytes_per_token=ground.bytes_per_token,
+            bytes_per_token=ground.bytes_per_token if model.objective.columns else 0.0,
             validate=validation(ground, recipe),
-            sample=_sample(ground),
+            sample=_sample(ground) if model.objective.writes else None,
             names=ground.names,
             title=title or recipe.family,
             again=f"give the same command again (it goes on in {folder})",
@@ -506,7 +526,7 @@ def _fitted(ground: Ground, recipe: Recipe, model: Model, most: int | None = Non
 
 
 def validation(ground: Ground, recipe: Recipe) -> Any:
-    """Dev loss in nats per answer, on the same rows and draws every time."""
+    """Dev loss as it is trained on, in nats per answer, on the same rows and draws every time."""
     import numpy as np
     import torch
 
@@ -519,13 +539,17 @@ def validation(ground: Ground, recipe: Recipe) -> Any:
 
     @torch.no_grad()
     def measured(model: Model) -> float:
-        total = answers = 0.0
+        objective = model.objective
+        totals: dict[str, float] = {}
+        answers: dict[str, float] = {}
         for start in range(0, count, size):
             part = rows.take(slice(start, start + size))
-            for view in model.objective.ask(part, Draws(0).of(part), 1.0):
-                total += float(model.grade(view, part.tokens).total)
-                answers += float(view.weights.sum())
-        return total / max(1.0, answers)
+            views = objective.ask(part, Draws(0).of(part), 1.0)
+            for name, asked in objective.counts(views).items():
+                answers[name] = answers.get(name, 0.0) + asked
+            for term in objective.learn(model, part, views, Draws(0).of(part, stream=1)):
+                totals[term.name] = totals.get(term.name, 0.0) + term.weight * float(term.total)
+        return sum(total / max(1.0, answers[name]) for name, total in totals.items())
 
     return measured
 

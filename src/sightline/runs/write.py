@@ -319,7 +319,8 @@ def score(
         sample = _sample(found, model.tokenizer, share, seed)
         whole = bits_per_byte(model, sample)
         if whole.missing:
-            raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
+            other = "a byte-level tokenizer" if model.objective.columns else "a family that predicts tokens"
+            raise SightlineError(f"no bits per byte: {whole.missing}", f"Use a model with {other}")
         measured = [whole, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
     bits, sizes = [0.0] * len(found), [0] * len(found)
     for piece, top, bottom in zip(sample.pieces, whole.top, whole.bottom, strict=True):

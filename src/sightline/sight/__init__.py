@@ -15,6 +15,7 @@ from .derive import (
     matrix,
     reach,
     score_of,
+    unasked,
     visible_pairs,
 )
 from .drawing import as_svg, as_text, by_place, drawn
@@ -71,5 +72,6 @@ __all__ = [
     "seats",
     "seen",
     "streams",
+    "unasked",
     "visible_pairs",
 ]

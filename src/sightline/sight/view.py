@@ -134,7 +134,7 @@ class View:
     most_asks : answers per line, fixed for a kind of view; lines that ask less are padded with weight 0.
     lines_of : the row that each line questions; a row may be questioned by several lines.
     kind : names the shape of the question; a run compiles one graph per kind.
-    judged : labels about the tokens shown (-1: none); such slots are graded by label and the leak rule is not for them.
+    judged : labels about the tokens shown (-1: none), answered like tokens; the leak rule is not for such slots.
     declared : slots where a leak is meant (BERT's kept tokens).
     """
 
@@ -178,7 +178,7 @@ class View:
         labels = None if judged is None else spread(judged, -1, np.int64)
         if labels is not None and bool(((labels >= 0) & (asked != NOTHING)).any()):
             raise ValueError("a slot is either asked for a token or judged, not both")
-        wanted = asked != NOTHING
+        wanted = asked != NOTHING if labels is None else (asked != NOTHING) | (labels >= 0)
         weight = np.zeros(shape, np.float32)
         np.copyto(weight, weights, where=wanted, casting="unsafe")
         most = shape[1] if most_asks is None else most_asks
@@ -204,10 +204,16 @@ class View:
         return _within_document(self.sight)
 
     @property
+    def wanted(self) -> Bools:
+        """Which slots [lines, slots] must answer, with a token or with a label."""
+        asked = self.asks != NOTHING
+        return np.asarray(asked if self.judged is None else asked | (self.judged >= 0))
+
+    @property
     def asked_slots(self) -> tuple[Ints, Bools]:
         """Slot indexes [lines, most_asks] of the answers, in slot order, and which of them are real."""
         if "slots" not in self._asked:
-            asked = self.asks != NOTHING
+            asked = self.wanted
             if self.most_asks == self.slots.count:
                 index = np.broadcast_to(np.arange(self.slots.count), asked.shape)
                 self._asked["slots"] = (index, asked)
@@ -224,10 +230,14 @@ class View:
         return resolved(self.shows, tokens[self.lines_of], nothing)
 
     def answers(self, tokens: NDArray[Any]) -> Ints:
-        """The right answers [lines, most_asks]; 0, with weight 0, where a line asks less."""
+        """The right answers [lines, most_asks], ids or labels; 0, with weight 0, where a line asks less."""
         index, real = self.asked_slots
         codes = np.take_along_axis(self.asks, index, axis=1)
-        return np.where(real, resolved(codes, tokens[self.lines_of], 0), 0)
+        right = resolved(codes, tokens[self.lines_of], 0)
+        if self.judged is not None:
+            labels = np.take_along_axis(self.judged, index, axis=1)
+            right = np.where(labels >= 0, labels, right)
+        return np.where(real, right, 0)
 
     def answer_weights(self) -> Floats:
         """The weights of ``answers``, [lines, most_asks]."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..errors import SightlineError
 from .parts import Activation, Norm, activated, norm
 
 CHUNK = 2**23  # logits worked out at once, 32 MiB in fp32: smaller chunks add to the table's gradient more often
@@ -100,7 +101,8 @@ class Head(nn.Module):
     width : of the states. vocabulary : rows of the table.
     barred : ids that are never predicted (padding).
     tied : the embedding table to share, or None for a table of its own.
-    bias : a bias per id. transform : a dense layer, activation and norm before the table (BERT).
+    bias : a bias per id. transform : a dense layer, activation and norm before the table (BERT), which it takes to
+        the width of the table.
     """
 
     barred: Tensor
@@ -119,9 +121,15 @@ class Head(nn.Module):
         if tied is None:
             nn.init.normal_(self.weight, std=0.02)
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
-        self.dense = nn.Linear(width, width) if transform else None
+        columns = self.weight.shape[1]
+        if columns != width and not transform:
+            raise SightlineError(
+                f"states {width} wide do not meet a table {columns} wide",
+                "Give the head a transform, or untie it",
+            )
+        self.dense = nn.Linear(width, columns) if transform else None
         self.activation = transform[0] if transform else None
-        self.norm = norm(transform[1], width, transform[2], bias=True) if transform else None
+        self.norm = norm(transform[1], columns, transform[2], bias=True) if transform else None
         self.register_buffer("barred", torch.as_tensor(barred, dtype=torch.long), persistent=False)
 
     def transformed(self, states: Tensor) -> Tensor:
@@ -148,5 +156,22 @@ class Head(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., vocabulary] for a decoder, with padding barred; never for a loss."""
-        logits = torch.nn.functional.linear(self.transformed(states), self.weight, self.bias).float()
+        x = self.transformed(states)
+        logits = torch.nn.functional.linear(x, self.weight.to(x.dtype), self.bias).float()  # a tied table stays wide
         return logits.index_fill_(-1, self.barred, -torch.inf)
+
+    @torch.no_grad()
+    def drawn(self, states: Tensor, lots: Tensor, temperature: float = 1.0) -> Tensor:
+        """Ids [N] drawn for states [N, width], each by its number ``lots`` [N] in [0, 1); nothing flows back.
+
+        Where the sum of probabilities passes the number, the id stands: one number draws from the whole vocabulary.
+        """
+        ids = torch.empty(len(states), dtype=torch.long, device=states.device)
+        rows = max(1, (CHUNK if states.device.type == "cpu" else WIDE) // self.weight.shape[0])
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            heaped = torch.softmax(self.logits(states[part]) / temperature, -1).double().cumsum(-1)
+            # A lot is scaled by the whole sum, which rounding keeps from being 1; right: never an id of probability 0.
+            lot = lots[part, None].double() * heaped[:, -1:]
+            ids[part] = torch.searchsorted(heaped, lot, right=True)[:, 0].clamp(max=heaped.shape[1] - 1)
+        return ids

@@ -90,6 +90,8 @@ def held_by(shape: Shape) -> bool:
         shape.norm_place == "pre"
         and shape.positions in ("rope", "learned", "none")
         and shape.position_tables <= 2
+        and shape.of_table == shape.width
+        and shape.first_norm
         and all(window is None for window in shape.windows)
         and shape.of_head <= WIDEST
     )

@@ -43,9 +43,11 @@ class Shape:
     layers, width, heads : as ever; ``kv_heads`` < ``heads`` is grouped-query attention (1: multi-query).
     vocabulary : rows of the embedding table. context : positions, where a table of them is learned.
     head_width : width / heads unless given. hidden : width of the feed-forward layer, 4 * width unless given.
+    table_width : of the tables of tokens, positions and segments; what they give is projected to ``width`` (ELECTRA).
     norm, norm_gain, norm_bias, norm_eps, norm_place : ``pre`` (Xiong et al., 2020), ``post`` (Vaswani et al., 2017) or
         ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
-    embedding_norm, final_norm : norms before the first and after the last layer.
+    embedding_norm, final_norm : norms before the first and after the last layer. first_norm : before the attention of
+        the first layer too, as of every other; ModernBERT has none there.
     positions : how places are told; ``position_tables`` is 2 for two-dimensional learned positions (GLM).
     gated : a gate beside the feed-forward layer (SwiGLU with ``silu``, GeGLU with ``gelu``; Shazeer, 2020).
     attention_bias, feed_bias, output_bias : biases of q/k/v, of the feed-forward layer, of the attention's output.
@@ -62,6 +64,7 @@ class Shape:
     kv_heads: int | None = None
     head_width: int | None = None
     hidden: int | None = None
+    table_width: int | None = None
     norm: Norm = "layer"
     norm_gain: bool = True
     norm_bias: bool = False
@@ -69,6 +72,7 @@ class Shape:
     norm_place: Literal["pre", "post", "sandwich"] = "pre"
     qk_norm: bool = True
     embedding_norm: bool = False
+    first_norm: bool = True
     final_norm: bool = True
     positions: Positions = "rope"
     rope_base: float = 10_000.0
@@ -111,6 +115,10 @@ class Shape:
     @property
     def feed(self) -> int:
         return self.hidden or 4 * self.width
+
+    @property
+    def of_table(self) -> int:
+        return self.table_width or self.width
 
     @property
     def attention_scale(self) -> float:
@@ -179,7 +187,7 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention, then a feed-forward layer, each beside the stream it adds to."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, first: bool = False) -> None:
         super().__init__()
         self.place, self.parallel, self.dropout = shape.norm_place, shape.parallel, shape.dropout
 
@@ -187,7 +195,7 @@ class Layer(nn.Module):
             return norm(shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
 
         self.attention, self.feed = Attention(shape), FeedForward(shape)
-        self.norm_attention = fresh()
+        self.norm_attention = fresh() if shape.first_norm or not first else nn.Identity()
         self.norm_feed = None if shape.parallel else fresh()
         self.after_attention = fresh() if shape.norm_place == "sandwich" else None
         self.after_feed = fresh() if shape.norm_place == "sandwich" and not shape.parallel else None
@@ -218,17 +226,19 @@ class Transformer(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.embedding = nn.Embedding(shape.vocabulary, shape.of_table)
         if shape.positions == "learned":
-            self.places = nn.ModuleList(nn.Embedding(shape.context, shape.width) for _ in range(shape.position_tables))
+            tables = (nn.Embedding(shape.context, shape.of_table) for _ in range(shape.position_tables))
+            self.places = nn.ModuleList(tables)
         if shape.positions == "relative":
             self.relative = nn.Embedding(shape.relative_buckets, shape.heads)
-        self.segments = nn.Embedding(shape.segments, shape.width) if shape.segments else None
-        self.blank = nn.Parameter(torch.empty(shape.width)) if shape.blank else None
-        after = (shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
-        self.norm_embedding = norm(*after) if shape.embedding_norm else None
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.norm_final = norm(*after) if shape.final_norm else None
+        self.segments = nn.Embedding(shape.segments, shape.of_table) if shape.segments else None
+        self.blank = nn.Parameter(torch.empty(shape.of_table)) if shape.blank else None
+        like = (shape.norm_eps, shape.norm_gain, shape.norm_bias)
+        self.norm_embedding = norm(shape.norm, shape.of_table, *like) if shape.embedding_norm else None
+        self.project = nn.Linear(shape.of_table, shape.width) if shape.of_table != shape.width else None
+        self.layers = nn.ModuleList(Layer(shape, layer == 0) for layer in range(shape.layers))
+        self.norm_final = norm(shape.norm, shape.width, *like) if shape.final_norm else None
         self.initialise()
 
     @torch.no_grad()
@@ -241,7 +251,7 @@ class Transformer(nn.Module):
         for name, weight in self.named_parameters():
             if weight.dim() < 2 and name != "blank":
                 nn.init.zeros_(weight) if name.endswith("bias") else nn.init.ones_(weight)
-            elif "layers." in name:
+            elif "layers." in name or name.startswith("project"):
                 small = (2 * self.shape.layers) ** -0.5 if name.endswith(("out.weight", "down.weight")) else 1.0
                 nn.init.normal_(weight, std=small * weight.shape[1] ** -0.5)
             elif name.startswith("relative"):
@@ -290,11 +300,12 @@ class Transformer(nn.Module):
             for table, of_table in zip(self.places, ids.unbind(-1), strict=True):
                 x = x + table(of_table)
         elif self.shape.positions == "sinusoidal":
-            x = x + sinusoids(look.positions, self.shape.width)
+            x = x + sinusoids(look.positions, self.shape.of_table)
         if self.segments is not None:
             x = x + self.segments(look.segment)
         x = x.to(self.layers[0].attention.out.weight.dtype)  # type: ignore[union-attr]  # tables may be wider
-        return x if self.norm_embedding is None else self.norm_embedding(x)  # type: ignore[no-any-return]
+        x = x if self.norm_embedding is None else self.norm_embedding(x)
+        return x if self.project is None else self.project(x)  # type: ignore[no-any-return]
 
     def _check(self, ids: Tensor) -> None:
         if torch.compiler.is_compiling() or ids.device.type != "cpu":

@@ -189,13 +189,15 @@ class _Loop:
         self.optimizers = Optimizers(model, settings.optimization, settings.dtype, world)
         self.state = _State()
         self.best: dict[str, Tensor] = {}
+        self.heaviest = 1.0  # weight of a term of the loss
         self.saved_at = time.monotonic()
         # A shared model is gathered in the type of the products, and needs no copies.
         self.working = Working(model, getattr(torch, settings.dtype) if world is None else torch.float32)
         if settings.compiled:
             working = self.working.model  # one graph per kind of view, whatever a batch happens to hold
             working.kernel = working.kernel or ("flex" if working.device.type == "cuda" else "mask")
-            working.stack.compile(dynamic=False)
+            for stack in working.stacks:
+                stack.compile(dynamic=False)
 
     def run(
         self,
@@ -235,7 +237,8 @@ class _Loop:
             self.model.load_state_dict(self.best)
         if settings.compiled:  # what is asked of a trained model has many shapes, and each would be compiled
             self.working.model.kernel = None
-            self.working.model.stack._compiled_call_impl = None
+            for stack in self.working.model.stacks:
+                stack._compiled_call_impl = None
         return Trained(
             curve=tuple(Point(**point) for point in state.curve),
             best_step=state.best_step or settings.steps,
@@ -307,6 +310,7 @@ class _Loop:
         losses = []
         for part, asked in zip(micro, views, strict=True):
             terms = objective.learn(model, part, asked, self.draws.of(part, stream=1))
+            self.heaviest = max(term.weight for term in terms)
             share = torch.stack([term.weight * term.total / max(1.0, counts[term.name]) for term in terms]).sum()
             share.backward()  # type: ignore[no-untyped-call]
             losses.append(share.detach())
@@ -328,7 +332,7 @@ class _Loop:
         if not math.isfinite(loss) or not math.isfinite(size_of_gradient):
             return True
         recent = self.state.recent
-        return len(recent) >= 16 and loss > statistics.median(recent) + self.settings.spike
+        return len(recent) >= 16 and loss > statistics.median(recent) + self.settings.spike * self.heaviest
 
     def _skip(self, number: int, rows: Rows, loss: float, size_of_gradient: float, log: Log) -> None:
         """Leave the weights alone, name the documents, and give up only when every step is bad."""

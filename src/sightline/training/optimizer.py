@@ -113,11 +113,12 @@ class Optimizers:
     ) -> None:
         self.settings = settings
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        heads = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "head"]
+        tables |= {id(weight) for head in heads if (weight := getattr(head, "weight", None)) is not None}
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        head = getattr(getattr(model, "head", None), "weight", None)
         for weight in model.parameters():
-            inner = weight.dim() == 2 and id(weight) not in tables and weight is not head
+            inner = weight.dim() == 2 and id(weight) not in tables
             (matrices if inner and settings.kind == "muon" else others).append(weight)
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:

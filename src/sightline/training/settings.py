@@ -79,7 +79,7 @@ class Settings:
     steps : updates of the run. batch : rows of one update. accumulation : micro-batches it is cut into.
     seed : of every draw. dtype : of the matrix products. compiled : whether the stack runs through ``torch.compile``.
     validations : how often dev is measured over the run. spike : a step whose loss exceeds the recent median by this
-        many nats is skipped, as is one that is not a number.
+        many nats (of its heaviest term) is skipped, as is one that is not a number.
     """
 
     steps: int

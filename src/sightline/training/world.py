@@ -56,6 +56,10 @@ class World:
         """
         if model.objective.stack != "transformer":
             raise SightlineError(f"{model.objective.family} has no weights to share", "Use one process")
+        if model.generator is not None:
+            raise SightlineError(
+                f"{model.objective.family} has two stacks, which are not shared among processes yet", "Use one process"
+            )
         if settings.compiled:
             raise SightlineError("a compiled stack is not shared among processes yet", "Leave compiled off")
         if settings.batch % self.count:
