@@ -15,20 +15,21 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import Tokenizer
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..files import read_json, whole_folder
 from ..objectives.base import Objective
-from ..objectives.model import Model
+from ..objectives.model import Model, paired
 from ..stacks.head import Head
+from ..stacks.pair import Pair
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
 from .architectures import ARCHITECTURES
@@ -97,7 +98,7 @@ def save(
         raise SightlineError(f"{folder} holds something else than a model", "Choose another folder")
     form = (
         Form.of(model.stack, model.head)
-        if isinstance(model.stack, Transformer) and isinstance(model.head, Head)
+        if isinstance(model.stack, Transformer | Pair) and isinstance(model.head, Head)
         else None
     )
     architecture = None if form is None else _architecture(form, model.objective)
@@ -144,7 +145,8 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
         return architecture.config(form, vocabulary)
     else:
         head = {"tied": form.tied, "head_bias": form.head_bias, "transform": form.transform}
-        body = {"stack": "transformer", "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
+        stack = {"stack": "transformer"} if form.body is None else {"stack": "pair", "body": form.body}
+        body = {**stack, "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
     return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **_marks(vocabulary)}
 
 
@@ -152,7 +154,7 @@ def _tensors(model: Model, form: Form | None, architecture: Architecture | None)
     if isinstance(model.stack, Table):
         return model.stack.tensors()
     if form is None:
-        raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer or a table")
+        raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer, a pair or a table")
     state = {
         name: tensor.float() for name, tensor in model.state_dict().items() if not (form.tied and name == "head.weight")
     }
@@ -225,6 +227,11 @@ def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer
         raise SightlineError(
             f"{folder / NOTES} is missing, which says what the model was asked", "Copy the model again"
         )
+    if getattr(objective, "body", form.body) != form.body:
+        raise SightlineError(
+            f"{folder / CONFIG} and {folder / NOTES} disagree: the halves are {form.body} and {objective.body}",
+            "One of them belongs to another model: copy the folder again",
+        )
     return _assembled(folder, architecture, form, objective, held)
 
 
@@ -284,8 +291,9 @@ def _form(file: Path, config: Mapping[str, Any]) -> tuple[Architecture | None, F
     shape, head = config.get("shape"), config.get("head")
     if not isinstance(shape, dict) or not isinstance(head, dict):
         raise SightlineError(f"{file} does not give the shape and the head", "Copy the model again")
+    body = {"body": config.get("body")} if config.get("stack") == "pair" else {}
     try:
-        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head, file))
+        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head | body, file))
     except (TypeError, ZeroDivisionError) as error:
         raise SightlineError(f"{file} does not describe a whole model ({error})", "Copy the model again") from error
 
@@ -306,13 +314,14 @@ def _assembled(
     folder: Path, architecture: Architecture | None, form: Form, objective: Objective, tokenizer: Tokenizer
 ) -> Model:
     """The model with its weights: built without any, so that nothing large is drawn only to be replaced."""
+    ids = objective.vocabulary
     with torch.device("meta"):
-        hollow = Transformer(form.shape)
+        hollow = Transformer(form.shape) if form.body is None else paired(form.body, form.shape, ids, tokenizer)
         head = Head(
             form.shape.width,
             form.shape.vocabulary,
             objective.vocabulary.unpredictable,
-            tied=hollow.embedding if form.tied else None,
+            tied=cast(nn.Embedding, hollow.embedding) if form.tied else None,
             bias=form.head_bias,
             transform=form.transform,
         )
@@ -328,7 +337,7 @@ def _assembled(
     hollow.load_state_dict(_under("stack.", state), assign=True)
     head.load_state_dict(_under("head.", state), assign=True, strict=False)  # a tied table comes with the stack
     if form.tied:
-        head.weight = hollow.embedding.weight
+        head.weight = cast(nn.Embedding, hollow.embedding).weight
     head.barred = torch.as_tensor(objective.vocabulary.unpredictable, dtype=torch.long)
     return Model(objective, hollow, head, tokenizer)
 

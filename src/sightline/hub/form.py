@@ -12,6 +12,7 @@ from ..errors import SightlineError
 from ..objectives.base import Objective
 from ..sight import Rule
 from ..stacks.head import Head
+from ..stacks.pair import Body, Pair
 from ..stacks.parts import Activation, Norm
 from ..stacks.transformer import Shape, Transformer
 
@@ -29,7 +30,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 @dataclass(frozen=True)
 class Form:
-    """A transformer and its head, without weights.
+    """A stack and its head, without weights.
 
     Parameters
     ----------
@@ -37,21 +38,25 @@ class Form:
     tied : the head shares the embedding table.
     head_bias : a bias for each id.
     transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None.
+    body : what the halves are where the stack is a pair; None: it is one transformer.
     """
 
     shape: Shape
     tied: bool = False
     head_bias: bool = False
     transform: tuple[Activation, Norm, float] | None = None
+    body: Body | None = None
 
     @classmethod
-    def of(cls, stack: Transformer, head: Head) -> Form:
+    def of(cls, stack: Transformer | Pair, head: Head) -> Form:
         """The form of a stack and its head."""
+        body = stack.body if isinstance(stack, Pair) else None
         transform: tuple[Activation, Norm, float] | None = None
         if head.activation is not None and head.norm is not None:
             kind: Norm = "rms" if "RMS" in type(head.norm).__name__ else "layer"
             transform = (head.activation, kind, float(getattr(head.norm, "eps")))  # noqa: B009 - both norms have it
-        return cls(stack.shape, head.weight is stack.embedding.weight, head.bias is not None, transform)
+        tied = head.weight is getattr(stack.embedding, "weight", None)
+        return cls(stack.shape, tied, head.bias is not None, transform, body)
 
     @property
     def plain(self) -> Form:
@@ -217,7 +222,7 @@ class Architecture:
 
     def fits(self, form: Form, objective: Objective) -> bool:
         """Whether transformers computes exactly this model, sight included."""
-        if objective.family != self.family.family or objective.rule != self.sight:
+        if objective.family != self.family.family or objective.rule != self.sight or form.body is not None:
             return False
         config = Settings(self.config(form, objective.vocabulary), "config.json")
         try:

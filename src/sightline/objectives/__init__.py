@@ -10,8 +10,9 @@ from .causal import Causal
 from .masked import Masked
 from .ngram import NGram
 from .prefix import Prefix
+from .two_way import TwoWay
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
-FAMILIES: dict[str, type[Objective]] = {kind.family: kind for kind in (Causal, Backward, Masked, Prefix, NGram)}
+FAMILIES: dict[str, type[Objective]] = {kind.family: kind for kind in (Causal, Backward, Masked, Prefix, NGram, TwoWay)}
 
-__all__ = ["FAMILIES", "Backward", "Causal", "Masked", "NGram", "Objective", "Prefix"]
+__all__ = ["FAMILIES", "Backward", "Causal", "Masked", "NGram", "Objective", "Prefix", "TwoWay"]

@@ -59,7 +59,7 @@ class Objective(ABC):
     family: ClassVar[str]
     title: ClassVar[str]
     score_class: ClassVar[Score]
-    stack: ClassVar[Literal["transformer", "table"]] = "transformer"
+    stack: ClassVar[Literal["transformer", "table", "pair"]] = "transformer"
     decoder: ClassVar[str]
     writes_from: ClassVar[Given]
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
@@ -89,6 +89,14 @@ class Objective(ABC):
     @abstractmethod
     def read(self, rows: Rows) -> View:
         """A view that shows the rows and asks nothing: its states represent the text."""
+
+    @property
+    def halves(self) -> tuple[Objective, ...]:
+        """The objectives, over one stack, whose scores the family's own is the mean of; the first is that which writes.
+
+        A family whose stack is not parted is its own only half.
+        """
+        return (self,)
 
     @property
     def stops(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from ..stacks.cache import Cache
 from ..stacks.head import Head
 from ..stacks.look import Kernel, Look, on_device
 from ..stacks.native import answered
+from ..stacks.pair import Body, Pair
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
@@ -23,6 +24,7 @@ from .base import Objective
 
 if TYPE_CHECKING:
     from ..data import Rows, Tokenizer
+    from ..data.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Model(nn.Module):
 
     def __init__(self, objective: Objective, stack: nn.Module, head: nn.Module, tokenizer: Tokenizer) -> None:
         super().__init__()
-        rows = stack.shape.vocabulary if isinstance(stack, Transformer) else objective.vocabulary.padded
+        rows = objective.vocabulary.padded if isinstance(stack, Table) else cast(Transformer, stack).shape.vocabulary
         if rows < objective.vocabulary.size:
             raise SightlineError(
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
@@ -74,7 +76,7 @@ class Model(nn.Module):
     @property
     def context(self) -> int:
         """Positions the stack was made for."""
-        return self.stack.shape.context if isinstance(self.stack, Transformer) else 256
+        return 256 if isinstance(self.stack, Table) else cast(Transformer, self.stack).shape.context
 
     @property
     def device(self) -> torch.device:
@@ -97,13 +99,52 @@ class Model(nn.Module):
 
     def states(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """States [lines, slots, width] of the view's slots."""
-        return cast(Tensor, self.stack(self.look(view, tokens), cache))
+        return self._passed(view, tokens, cache, None)
 
     def layers(self, view: View, tokens: NDArray[Any]) -> list[Tensor]:
         """States after the embedding and after each layer, the last one normed: [lines, slots, width] each."""
         taps: list[Tensor] = []
-        last = self.stack(self.look(view, tokens), None, taps)
-        return [*taps[:-1], cast(Tensor, last)]
+        last = self._passed(view, tokens, None, taps)
+        return [*taps[:-1], last]
+
+    def _passed(self, view: View, tokens: NDArray[Any], cache: Cache | None, taps: list[Tensor] | None) -> Tensor:
+        """Through the stack, stream by stream where it is a pair."""
+        if not isinstance(self.stack, Pair):
+            return self._once(view, tokens, cache, taps)
+        states, tapped = [], []
+        for part in view.by_stream():
+            own: list[Tensor] = []
+            stream = int(part.slots.stream[0, 0])
+            states.append(self._once(part, tokens, cache, None if taps is None else own, stream=stream))
+            tapped.append(own)
+        if len(states) == 1:
+            joined = states[0]
+        else:
+            joined = torch.cat(states, dim=1)
+        if taps is not None:
+            taps.extend(torch.cat(layer, dim=1) for layer in zip(*tapped, strict=True))
+        return joined
+
+    def _once(
+        self, view: View, tokens: NDArray[Any], cache: Cache | None, taps: list[Tensor] | None, **stream: int
+    ) -> Tensor:
+        """Through the stack, document by document where it cannot tell packed ones apart.
+
+        While a text is written, with a cache, each line holds one document.
+        """
+        packs = getattr(self.stack, "packs", True)
+        apart, index = (view, None) if packs or cache is not None else view.apart()
+        states = cast(Tensor, self.stack(self.look(apart, tokens), cache, taps, **stream))
+        if apart is view or index is None:
+            return states
+        where = on_device(index.ravel(), states.device)
+
+        def back(laid: Tensor) -> Tensor:
+            return laid.flatten(0, 1).index_select(0, where).view(*index.shape, -1)
+
+        if taps is not None:
+            taps[:] = [back(tap) for tap in taps]
+        return back(states)
 
     def _index(self, view: View) -> Tensor | None:
         """Where the asked slots stand, [lines, most_asks], or None where every slot is asked."""
@@ -158,16 +199,14 @@ class Model(nn.Module):
         Counted as in Kaplan et al. (2020) plus attention over visible pairs only, and the head on asked slots only; a
         training step costs three times that.
         """
-        if not isinstance(self.stack, Transformer):
+        if isinstance(self.stack, Table):
             return 0.0
-        shape: Shape = self.stack.shape
-        slots = view.slots.lines * view.slots.count
-        body = sum(weight.numel() for weight in self.stack.layers.parameters() if weight.dim() == 2)
+        stack = cast(Transformer, self.stack)
         sample = view.lines(slice(0, 8))
         pairs = visible_pairs(sample, self.depth) * view.slots.lines / sample.slots.lines
-        attention = 4.0 * pairs * shape.heads * shape.of_head
         asked = view.slots.lines * view.most_asks if view.most_asks < view.slots.count else view.ask_count
-        return 2.0 * body * slots + attention + 2.0 * asked * shape.width * shape.vocabulary
+        head = 2.0 * asked * stack.width * stack.shape.vocabulary
+        return stack.flops(view.slots.lines * view.slots.count, pairs) + head
 
 
 def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0) -> Model:
@@ -175,8 +214,14 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stack = Transformer(shape)
+        stack = Transformer(shape) if body is None else paired(body, shape, objective.vocabulary, tokenizer)
         head = Head(shape.width, shape.vocabulary, objective.vocabulary.unpredictable)
     return Model(objective, stack, head, tokenizer)
+
+
+def paired(body: Body, shape: Shape, vocabulary: Vocabulary, tokenizer: Tokenizer) -> Pair:
+    """A fresh pair of stacks; only the original reads a tokenizer's pieces."""
+    return Pair(shape, body, tokenizer.pieces if body == "original" else (), vocabulary.bos, vocabulary.eos)
