@@ -227,11 +227,6 @@ def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer
         raise SightlineError(
             f"{folder / NOTES} is missing, which says what the model was asked", "Copy the model again"
         )
-    if getattr(objective, "body", form.body) != form.body:
-        raise SightlineError(
-            f"{folder / CONFIG} and {folder / NOTES} disagree: the halves are {form.body} and {objective.body}",
-            "One of them belongs to another model: copy the folder again",
-        )
     return _assembled(folder, architecture, form, objective, held)
 
 

@@ -61,12 +61,27 @@ class Model(nn.Module):
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
                 "Use the tokenizer the model was trained with",
             )
+        asked, found = (getattr(part, "body", None) for part in (objective, stack))
+        if asked is not None and asked != found:
+            raise SightlineError(
+                f"{objective.family} is asked of two halves of {asked}, but the model has "
+                f"{'one stack' if found is None else f'halves of {found}'}",
+                f"Use --setting body={found}" if found else "Use a model of a family with two halves",
+            )
         self.objective = objective
         self.stack = stack
         self.head = head
         self.tokenizer = tokenizer
         self.kernel: Kernel | None = None  # fixed by a compiled run, so that no batch builds another graph
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
+
+    @property
+    def halves(self) -> tuple[Model, ...]:
+        """A model for each half of the family, over this stack and head; itself where the family has no halves."""
+        kinds = self.objective.halves
+        if len(kinds) == 1:
+            return (self,)
+        return tuple(Model(kind, self.stack, self.head, self.tokenizer).train(self.training) for kind in kinds)
 
     @property
     def depth(self) -> Depth:

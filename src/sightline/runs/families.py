@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PLACES = 6  # tokens of a picture: enough to tell a window from a triangle, few enough to stand side by side
 OPENING = 2  # of which a prefix takes so many
 GAP = 24  # between pictures of the sheet
+ACROSS, BETWEEN = 80, "   "  # columns of a terminal, and what parts its pictures
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,7 @@ class Families:
     next: str = "sightline compare python-docs --budget 60s"
 
     def __str__(self) -> str:
-        names = [family.family for family in self.families]
-        drawings = [family.drawing.splitlines() for family in self.families]
-        widths = [max(len(name), *map(len, lines)) for name, lines in zip(names, drawings, strict=True)]
-        rows = [names, *zip(*drawings, strict=True)]
-        pictures = ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        pictures = _shelved([[family.family, *family.drawing.splitlines()] for family in self.families])
         told = [
             f"{family.title}\n"
             f"    sees: {family.sight} · writes: {family.decoder}\n"
@@ -73,6 +71,26 @@ class Families:
         sheet = [] if self.svg is None else ["", str(self.svg)]
         legend = "Each row is a place that asks, each column a place that it may see (■)."
         return "\n".join([*(line.rstrip() for line in pictures), "", legend, "", *told, *sheet])
+
+
+def _shelved(drawings: list[list[str]]) -> list[str]:
+    """Drawings side by side, on as many shelves as fit into ``ACROSS`` columns."""
+    shelves: list[list[list[str]]] = [[]]
+    room = ACROSS
+    for drawing in drawings:
+        width = max(map(len, drawing))
+        if shelves[-1] and width > room:
+            shelves.append([])
+            room = ACROSS
+        shelves[-1].append([f"{line:<{width}}" for line in drawing])
+        room -= width + len(BETWEEN)
+    lines: list[str] = []
+    for shelf in shelves:
+        rows = itertools.zip_longest(*shelf, fillvalue="")
+        widths = [len(drawing[0]) for drawing in shelf]
+        lines += [BETWEEN.join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines.append("")
+    return lines[:-1]
 
 
 def families(*, json: Path | None = None, svg: Path | None = None) -> Families:

@@ -80,7 +80,7 @@ class Examination:
 
     def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
         """A model's samples and layer choice; what it got on each document is kept in ``place``."""
-        from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+        from ..evaluation.bits import continuation_bits_per_byte, whole_texts
         from ..evaluation.understanding import probed
         from ..evaluation.writing import written_by
 
@@ -88,7 +88,7 @@ class Examination:
         probe = probed(model, self.task)
         written = written_by(model, self.passages)
         measured = [
-            bits_per_byte(model, self.sample),
+            *whole_texts(model, self.sample),
             continuation_bits_per_byte(model, self.sample),
             probe.measured,
             *written.measured,
@@ -167,7 +167,7 @@ def _cost(ground: Ground, first: Recipe) -> Any:
 
 def evaluated(ground: Ground, model: Model, seconds: float, seed: int) -> list[dict[str, Any]]:
     """Scores of one model by itself, on a sample that takes about this long."""
-    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte, whole_texts
     from ..evaluation.sample import evaluation_sample
     from ..evaluation.score import scored
 
@@ -177,7 +177,7 @@ def evaluated(ground: Ground, model: Model, seconds: float, seed: int) -> list[d
         return time.perf_counter() - start
 
     sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
-    found = [bits_per_byte(model, sample), continuation_bits_per_byte(model, sample)]
+    found = [*whole_texts(model, sample), continuation_bits_per_byte(model, sample)]
     return [scored([one]).record() for one in found]
 
 
@@ -257,8 +257,9 @@ def joined(
         families.append(record)
     comparisons = []
     for one, other in itertools.combinations(names, 2):
-        for mine, theirs in zip(zip(*measured[one], strict=True), zip(*measured[other], strict=True), strict=True):
-            found = compared(list(mine), list(theirs), seed)
+        by_name = {runs[0].name: runs for runs in zip(*measured[other], strict=True)}
+        for mine in zip(*measured[one], strict=True):
+            found = compared(list(mine), list(by_name.get(mine[0].name, ())), seed)
             if found is not None:
                 comparisons.append(
                     {"a": one, "b": other, "score": mine[0].name, "column": mine[0].column}

@@ -106,7 +106,7 @@ def train(
         sightline train --recipe runs/mine/recipe.toml --out runs/again
 
     Args:
-        family: causal, backward, masked, prefix or ngram (see: sightline families).
+        family: causal, backward, masked, prefix, ngram or two_way (see: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
             python-docs, or the name of a Hugging Face data set.
         size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
@@ -226,10 +226,12 @@ def _begun(wanted: Recipe) -> Model | None:
         return None
     named = Path(wanted.source.tokenizer).exists()
     model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
-    if "table" in (model.objective.stack, FAMILIES[wanted.family].stack):
+    here, there = FAMILIES[wanted.family].stack, model.objective.stack
+    if here != there or here == "table":
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
-            "Counts have no weights to go on from: continue a transformer with a family of transformers",
+            "Counts have no weights to go on from, and one stack is not two: continue a transformer with a family of "
+            "transformers, a pair with a family of pairs",
         )
     if wanted.context > model.context and getattr(model.stack.shape, "positions", "") == "learned":
         raise SightlineError(
