@@ -21,6 +21,7 @@ from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.pen import trimmed
 from sightline.objectives.prefix import Prefix
+from sightline.objectives.two_way import TwoWay
 from sightline.objectives.writing import generate
 from sightline.stacks.table import Table
 from sightline.stacks.transformer import Shape
@@ -32,6 +33,7 @@ FAMILIES: dict[str, type[Objective]] = {
     "prefix": Prefix,
     "masked": Masked,
     "ngram": NGram,
+    "two_way": TwoWay,
 }
 Make = Callable[[str, str], Model]
 
