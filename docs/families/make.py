@@ -58,7 +58,10 @@ def page(name: str, kind: type[Objective]) -> str:
         ("answers per slot", f"{sum(map(asks_per_slot, asked)):.3f}"),
         ("pairs looked at, each layer", f"{sum(visible_pairs(view, Depth(1)) for view in asked):,}"),
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
-        ("passes over the text for a score", f"{sum(view.slots.lines for half in halves for view in half.examine(one)):,}"),
+        (
+            "passes over the text for a score",
+            f"{sum(view.slots.lines for half in halves for view in half.examine(one)):,}",
+        ),
         ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else "none: it counts"),
         ("states may be kept while writing", "yes" if all(map(cacheable, written)) else "no"),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
