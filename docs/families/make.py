@@ -47,6 +47,7 @@ def page(name: str, kind: type[Objective]) -> str:
     found = [leak for view in (*asked, *packed, *objective.examine(one)) for leak in leaks(view, depth)]
     flops = sum(model.flops(view) for view in asked)
     halves = objective.halves  # what is scored and what writes; for most families the family itself
+    examined = [view for half in halves for view in half.examine(one)]
     written = halves[0].ask(one, Draws(1).of(one), 0.0)
     scores = [score_of(list(half.examine(one)), depth) for half in halves]
     facts = [
@@ -58,10 +59,7 @@ def page(name: str, kind: type[Objective]) -> str:
         ("answers per slot", f"{sum(map(asks_per_slot, asked)):.3f}"),
         ("pairs looked at, each layer", f"{sum(visible_pairs(view, Depth(1)) for view in asked):,}"),
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
-        (
-            "passes over the text for a score",
-            f"{sum(view.slots.lines for half in halves for view in half.examine(one)):,}",
-        ),
+        ("passes over the text for a score", f"{sum(view.slots.lines for view in examined):,}"),
         ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else "none: it counts"),
         ("states may be kept while writing", "yes" if all(map(cacheable, written)) else "no"),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
