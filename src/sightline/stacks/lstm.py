@@ -15,7 +15,7 @@ Shapes: S slots, B lines, W width, C cells.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class _Recur(torch.autograd.Function):
         ):
             gate.copy_(torch.addmm(entered, state, turned))
             gate[:, : 3 * size].sigmoid_()
-            let_in, keep, let_out, new = gate.split(size, dim=1)
+            let_in, keep, let_out, new = gate.chunk(4, dim=1)
             torch.mul(keep, cell, out=new_cell).addcmul_(let_in, new.tanh_()).clamp_(-CLIP, CLIP)
             torch.mm(new_cell.tanh().mul_(let_out).to(states.dtype), projected, out=new_state).clamp_(-CLIP, CLIP)
             if real_SB is not None:  # before a text begins there is nothing to remember
@@ -74,7 +74,7 @@ class _Recur(torch.autograd.Function):
         turn, out, state_BW, cell_BC, gates, cells, states = ctx.saved_tensors
         size, kind = cells.shape[-1], states.dtype
         before = torch.cat([cell_BC[None].to(cells.dtype), cells[:-1]])
-        let_in, keep, let_out, new = gates.split(size, dim=2)
+        let_in, keep, let_out, new = gates.chunk(4, dim=2)
         squashed = cells.tanh()
         of_cell = (1 - squashed * squashed).mul_(let_out)  # slope of a cell by that of what is projected
         held = cells.abs() < CLIP
@@ -82,7 +82,7 @@ class _Recur(torch.autograd.Function):
         # What each gate's sum adds to the slope, per unit of the cell's (of the projected, for the gate that lets out).
         d_gates = torch.empty_like(gates)
         for part, value in zip(
-            d_gates.split(size, dim=2),
+            d_gates.chunk(4, dim=2),
             (
                 new * let_in * (1 - let_in),
                 before * keep * (1 - keep),
@@ -112,7 +112,7 @@ class _Recur(torch.autograd.Function):
         return d_entered, d_turn, d_out_WC, None, None, None
 
 
-@torch.compiler.disable  # a loop over slots is no graph: unrolled, it would be compiled anew for every length
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over slots is no graph: unrolled, it would be compiled anew for every length
 def _recurred(
     entered: Tensor, turn: Tensor, out: Tensor, state: Tensor, cell: Tensor, real: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -153,10 +153,10 @@ class Layer(nn.Module):
             state, cell = x_BSW.new_zeros(lines, x_BSW.shape[2]), x_BSW.new_zeros(lines, cells)
         real = None if real_BS is None else real_BS.T.to(entered.dtype)
         states, held = _recurred(entered, self.turn.weight, self.out.weight, state, cell, real)
-        states, held = states.transpose(0, 1), held.transpose(0, 1)
+        found: Tensor = states.transpose(0, 1)
         if cache is not None:
-            cache.extended(layer, states[:, None], held[:, None])
-        return states
+            cache.extended(layer, found[:, None], held.transpose(0, 1)[:, None])
+        return found
 
 
 class LSTM(nn.Module):
@@ -217,7 +217,8 @@ class LSTM(nn.Module):
         _check(look)
         x = vectors if self.embedding is None else self.embedding(look.tokens.clamp(min=0))
         assert x is not None, "an LSTM without a table is given vectors"
-        x = torch.where((look.tokens < 0)[..., None], 0.0, x).to(self.layers[0].out.weight.dtype)  # type: ignore[union-attr]
+        x = torch.where((look.tokens < 0)[..., None], 0.0, x)
+        x = x.to(cast(Layer, self.layers[0]).out.weight.dtype)  # tables may be wider
         real = None if cache is None else look.document != NO_DOCUMENT
         if cache is not None:
             held = cache.seen_with(look)

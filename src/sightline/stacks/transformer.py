@@ -8,7 +8,7 @@ Shapes: B lines, S slots, H heads, D width of a head, W width of the stack.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -304,7 +304,7 @@ class Transformer(nn.Module):
             x = x + sinusoids(look.positions, self.shape.width)
         if self.segments is not None:
             x = x + self.segments(look.segment)
-        x = x.to(self.layers[0].attention.out.weight.dtype)  # type: ignore[union-attr]  # tables may be wider
+        x = x.to(cast(Layer, self.layers[0]).attention.out.weight.dtype)  # tables may be wider
         return x if self.norm_embedding is None else self.norm_embedding(x)  # type: ignore[no-any-return]
 
     def _check(self, ids: Tensor) -> None:
