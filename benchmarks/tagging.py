@@ -6,7 +6,7 @@
     python benchmarks/tagging.py --size mini --tokens 20Mtok --device cuda
 
 The halves are those of the one model, so that "left to right" is what a causal model of half the layers knows. Each row
-is the same tagger: a learned mix of the layers, one linear layer, the epoch chosen on dev. Resumable: models lie in
+is the same tagger: a learned mix of the layers, one hidden layer, the epoch chosen on dev. Resumable: models lie in
 runs/, and the same command goes on where it stopped; the table is written after every row.
 """
 
@@ -113,7 +113,7 @@ def table(rows: Sequence[Row], sizes: dict[str, dict[str, Any]], given: argparse
     lines = [
         f"# Parts of speech on frozen vectors: UD English EWT, {given.size}, {corpus}",
         "",
-        f"{counts}. One tagger for all rows: a learned mix of standardised layers and one linear layer, the epoch "
+        f"{counts}. One tagger for all rows: a learned mix of standardised layers and one hidden layer, the epoch "
         "chosen on dev. Accuracy on test with its 95% interval, over sentences; differences are paired by sentence.",
         "",
     ]

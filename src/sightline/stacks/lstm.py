@@ -26,6 +26,7 @@ from ..sight import NO_DOCUMENT, Depth, past, same_document, same_stream
 from .cache import Cache
 from .head import product_type
 from .look import Look
+from .parts import norm
 from .transformer import Shape
 
 CLIP = 3.0  # of cells and of projections, as in the original
@@ -164,7 +165,7 @@ class LSTM(nn.Module):
 
     Parameters
     ----------
-    shape : its layers, width, vocabulary, context and dropout; the rest is of transformers.
+    shape : its layers, width, vocabulary, context, dropout and final norm; the rest is of transformers.
     cells : of a layer. table : whether it has a table of token vectors of its own, or is given them.
 
     A line holds one document, from its first slot on (``packs`` is false); while writing, with a cache, padding may
@@ -178,6 +179,8 @@ class LSTM(nn.Module):
         self.shape, self.cells = shape, cells
         self.embedding = nn.Embedding(shape.vocabulary, shape.width) if table else None
         self.layers = nn.ModuleList(Layer(shape.width, cells) for _ in range(shape.layers))
+        ready = (shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+        self.norm_final = norm(*ready) if shape.final_norm else None
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight)
         for layer in self.layers:
@@ -232,7 +235,7 @@ class LSTM(nn.Module):
             taps.append(x)
         if cache is not None:
             cache.look = held
-        return x
+        return x if self.norm_final is None else cast(Tensor, self.norm_final(x))
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.shape.dropout, self.training) if self.shape.dropout else x

@@ -31,7 +31,7 @@ def half_shape(shape: Shape, body: Body) -> Shape:
     if body not in get_args(Body):
         raise SightlineError(f"there is no pair of {body!r}", f"Choose from {', '.join(get_args(Body))}")
     if body == "original":
-        return replace(shape, layers=ORIGINAL_LAYERS, dropout=ORIGINAL_DROPOUT)
+        return replace(shape, layers=ORIGINAL_LAYERS, dropout=ORIGINAL_DROPOUT, final_norm=False)
     if shape.layers < 2:
         raise SightlineError(f"two halves cannot share {shape.layers} layer", "Use 2 or more")
     return replace(shape, layers=shape.layers // 2)
