@@ -305,7 +305,7 @@ class Transformer(nn.Module):
         if self.segments is not None:
             x = x + self.segments(look.segment)
         x = x.to(cast(Layer, self.layers[0]).attention.out.weight.dtype)  # tables may be wider
-        return x if self.norm_embedding is None else self.norm_embedding(x)  # type: ignore[no-any-return]
+        return x if self.norm_embedding is None else self.norm_embedding(x)
 
     def _check(self, ids: Tensor) -> None:
         if torch.compiler.is_compiling() or ids.device.type != "cpu":
