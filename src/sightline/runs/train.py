@@ -393,7 +393,7 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     model = built(objective, shape, ground.tokenizer, recipe.seed)
     if recipe.init == "counts":
         if objective.stack != "transformer":
-            raise SightlineError(f"{recipe.family} has no tables to begin with", "Leave --init away")
+            raise SightlineError(f"{recipe.family} cannot begin from counts of pairs", "Leave --init away")
         counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
         begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)
     return model.to(recipe.device)
