@@ -132,13 +132,9 @@ class Model(nn.Module):
             stream = int(part.slots.stream[0, 0])
             states.append(self._once(part, tokens, cache, None if taps is None else own, stream=stream))
             tapped.append(own)
-        if len(states) == 1:
-            joined = states[0]
-        else:
-            joined = torch.cat(states, dim=1)
         if taps is not None:
             taps.extend(torch.cat(layer, dim=1) for layer in zip(*tapped, strict=True))
-        return joined
+        return states[0] if len(states) == 1 else torch.cat(states, dim=1)
 
     def _once(
         self, view: View, tokens: NDArray[Any], cache: Cache | None, taps: list[Tensor] | None, **stream: int
