@@ -103,7 +103,7 @@ def jobs(body: str, model: Model) -> dict[str, Vectors]:
         f"{body}: both halves": read_by(model),
         f"{body}: left to right alone": read_by(first),
         f"{body}: right to left alone": read_by(second),
-        f"{body}: token vectors alone (layer 0)": read_by(first, 0),
+        f"{body}: token vectors (layer 0) alone": read_by(first, 0),
     }
 
 
@@ -132,7 +132,9 @@ def table(rows: Sequence[Row], sizes: dict[str, dict[str, Any]], given: argparse
         )
     lines += ["", "| difference on test | accuracy | 95% |", "|---|---|---|"]
     for whole in (one for one in rows if one.name.endswith("both halves")):
-        for other in (one for one in rows if one is not whole):
+        body = whole.name.partition(":")[0]
+        own = [one for one in rows if one is not whole and not one.name.endswith(" alone") or one.name.startswith(body)]
+        for other in (one for one in own if one is not whole):
             found = compared([whole.measured], [other.measured])
             spread = f"[{found.low:+.4f}, {found.high:+.4f}]"
             lines.append(f"| {whole.name} over {other.name} | {found.value:+.4f} | {spread} |")
