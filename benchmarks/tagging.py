@@ -133,7 +133,9 @@ def table(rows: Sequence[Row], sizes: dict[str, dict[str, Any]], given: argparse
     lines += ["", "| difference on test | accuracy | 95% |", "|---|---|---|"]
     for whole in (one for one in rows if one.name.endswith("both halves")):
         body = whole.name.partition(":")[0]
-        own = [one for one in rows if one is not whole and not one.name.endswith(" alone") or one.name.startswith(body)]
+        own = [
+            one for one in rows if (one is not whole and not one.name.endswith(" alone")) or one.name.startswith(body)
+        ]
         for other in (one for one in own if one is not whole):
             found = compared([whole.measured], [other.measured])
             spread = f"[{found.low:+.4f}, {found.high:+.4f}]"

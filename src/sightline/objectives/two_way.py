@@ -46,7 +46,8 @@ class TwoWay(Objective):
     Parameters
     ----------
     body : ``transformer``, two transformers that share the size's layers; ``lstm``, the same with LSTMs; ``original``,
-        LSTMs of two layers with 8 cells a channel over the characters of tokens: at a width of 512, ELMo as published.
+        LSTMs of two layers with 8 cells a channel over the characters of tokens: at a width of 512, the published
+        architecture (there over whole words, and trained by Adagrad with a sampled softmax).
     """
 
     body: Body = "transformer"
