@@ -133,10 +133,9 @@ def table(rows: Sequence[Row], sizes: dict[str, dict[str, Any]], given: argparse
     lines += ["", "| difference on test | accuracy | 95% |", "|---|---|---|"]
     for whole in (one for one in rows if one.name.endswith("both halves")):
         body = whole.name.partition(":")[0]
-        own = [
-            one for one in rows if (one is not whole and not one.name.endswith(" alone")) or one.name.startswith(body)
-        ]
-        for other in (one for one in own if one is not whole):
+        for other in rows:
+            if other is whole or (other.name.endswith(" alone") and not other.name.startswith(body)):
+                continue
             found = compared([whole.measured], [other.measured])
             spread = f"[{found.low:+.4f}, {found.high:+.4f}]"
             lines.append(f"| {whole.name} over {other.name} | {found.value:+.4f} | {spread} |")
