@@ -54,20 +54,25 @@ def both(work: Work) -> dict[str, Callable[[], list[Tensor]]]:
     x = torch.randn(work.lines, work.slots, work.width, requires_grad=True)
     slope = torch.randn(work.lines, work.slots, work.width)
 
-    def backward(states: Tensor, out: Tensor) -> list[Tensor]:
-        return [states.detach().float(), *torch.autograd.grad(states, (x, out), slope.to(states.dtype))]
+    mine = [weight for layer in layers for weight in (layer.out.weight, *layer.parameters())]
+    theirs = [weight for number in range(2) for weight in (getattr(twin, f"weight_hr_l{number}"), *twin.parameters())]
+
+    def backward(states: Tensor, weights: list[Tensor]) -> list[Tensor]:
+        """States, and the slopes of what enters and of the first projection; those of all weights are worked out."""
+        slopes = torch.autograd.grad(states, [x, *weights], slope.to(states.dtype))
+        return [states.detach().float(), *slopes[:2]]
 
     def ours() -> list[Tensor]:
         states = x
         for layer in layers:
             states = layer(states, None, None, 0)
-        return backward(states, layers[0].out.weight)
+        return backward(states, mine)
 
     def half() -> list[Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
             return ours()
 
-    return {"ours": ours, "torch": lambda: backward(twin(x)[0], twin.weight_hr_l0), "ours, bfloat16": half}
+    return {"ours": ours, "torch": lambda: backward(twin(x)[0], theirs), "ours, bfloat16": half}
 
 
 def main() -> None:

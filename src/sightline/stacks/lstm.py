@@ -5,8 +5,9 @@
     gates  in, forget, out = sigmoid, new = tanh of  A x + R h + b        h: the layer's state of the slot before
     cells  c = clip(forget * c + in * new)                                h = clip(P (out * tanh(c)))
 
-Torch's own projected form has no quick kernel on a processor. Here products with what enters are one for all slots,
-and the backward pass is written out, so that those of the weights' slopes are too.
+Products with what enters are one for all slots, and the backward pass is written out, so that those of the weights'
+slopes are too. Torch's own projected form has no clipping, no half precision that keeps its sums in float32, and no
+quick kernel on a processor.
 
 Sak et al., LSTM recurrent neural network architectures for large scale acoustic modeling (2014); Peters et al. (2018).
 
