@@ -46,18 +46,22 @@ def page(name: str, kind: type[Objective]) -> str:
     declared = sum(int(view.declared.sum()) for view in asked if view.declared is not None)
     found = [leak for view in (*asked, *packed, *objective.examine(one)) for leak in leaks(view, depth)]
     flops = sum(model.flops(view) for view in asked)
+    halves = objective.halves  # what is scored and what writes; for most families the family itself
+    examined = [view for half in halves for view in half.examine(one)]
+    written = halves[0].ask(one, Draws(1).of(one), 0.0)
+    scores = [score_of(list(half.examine(one)), depth) for half in halves]
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
-        ("score", f"{score_of(list(objective.examine(one)), depth)}"),
+        ("score", scores[0] if len(scores) == 1 else f"{' and '.join(scores)}; their mean is a bound"),
         ("columns", ", ".join(objective.columns) or "none"),
         ("writes", objective.decoder),
         ("stack", objective.stack),
         ("answers per slot", f"{sum(map(asks_per_slot, asked)):.3f}"),
         ("pairs looked at, each layer", f"{sum(visible_pairs(view, Depth(1)) for view in asked):,}"),
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
-        ("passes over the text for a score", f"{sum(view.slots.lines for view in objective.examine(one)):,}"),
+        ("passes over the text for a score", f"{sum(view.slots.lines for view in examined):,}"),
         ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else "none: it counts"),
-        ("states may be kept while writing", "yes" if all(map(cacheable, asked)) else "no"),
+        ("states may be kept while writing", "yes" if all(map(cacheable, written)) else "no"),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
         ("leaks", "none" if not found else str(len(found))),
         ("declared leaks", f"{declared} of {sum(view.ask_count for view in asked)} answers" if declared else "none"),

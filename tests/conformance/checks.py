@@ -16,12 +16,25 @@ from sightline.objectives import Objective
 from sightline.objectives.model import Model, built
 from sightline.sight import NOTHING, View, cacheable, forbid_leaks, isolated, reach, score_of
 from sightline.stacks.cache import Cache
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.table import Table
+from sightline.stacks.transformer import Shape
 
 PAD, BOS, EOS, MASK = 0, 1, 2, 3
 WORDS = Vocabulary(16, 16, pad=PAD, bos=BOS, eos=EOS, mask=MASK, specials=(0, 1, 2, 3))
 LETTERS = Vocabulary(4, 4, bos=2, eos=3, specials=(2, 3))  # two words, and the ends of a text
 T = 14
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """In place of a tokenizer: what the tokens of a vocabulary are spelled like."""
+
+    vocabulary: Vocabulary
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        special = self.vocabulary.is_special
+        return tuple(b"" if special[id] else b"word %d" % id for id in range(self.vocabulary.size))
 
 
 @dataclass(frozen=True)
@@ -32,9 +45,10 @@ class Subject:
     spoil: Callable[[Model], None] = lambda model: None
 
     def model(self, vocabulary: Vocabulary = WORDS, seed: int = 0, layers: int = 2) -> Model:
-        shape = Shape(layers, 32, 4, vocabulary.padded, 64, rope_base=100.0)
-        model = built(self.make(vocabulary), shape, None, seed)  # type: ignore[arg-type]
-        if isinstance(model.stack, Transformer):
+        objective = self.make(vocabulary)
+        shape = Shape(layers * len(objective.halves), 32, 4, vocabulary.padded, 64, rope_base=100.0)
+        model = built(objective, shape, Spelled(vocabulary), seed)  # type: ignore[arg-type]
+        if not isinstance(model.stack, Table):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 torch.nn.init.normal_(model.head.weight, std=0.5)  # answers that differ
@@ -125,60 +139,65 @@ def moves_only_what_it_may(subject: Subject) -> None:
 def gradients_flow_only_where_seen(subject: Subject) -> None:
     """The gradient of a state by a slot's embedding is zero exactly where the slot cannot be reached."""
     model, rows = subject.model(), single(count=1)
-    if not isinstance(model.stack, Transformer):
-        return
     for view in asked_views(subject, rows):
         reached = reach(view, model.depth)[0]
-        entered: list[torch.Tensor] = []
-        stack = model.answering(view).stack
-        handle = stack.layers[0].register_forward_pre_hook(lambda _, given, kept=entered: kept.append(given[0]))
+        entered: list[torch.Tensor] = []  # stream by stream, in the order of the slots
+        handle = model.answering(view).stack.embedding.register_forward_hook(
+            lambda _, __, found, kept=entered: kept.append(found)
+        )
         states = model.states(view, rows.tokens)
         handle.remove()
         direction = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(0))
         for slot in range(view.slots.count):
-            slope = torch.autograd.grad((states[0, slot] * direction).sum(), entered[0], retain_graph=True)[0]
-            flows = (slope[0] != 0).any(-1).numpy()
+            found = torch.autograd.grad(
+                (states[0, slot] * direction).sum(), entered, retain_graph=True, materialize_grads=True
+            )
+            flows = (torch.cat(found, dim=1)[0] != 0).any(-1).numpy()
             assert (flows == reached[slot]).all()
 
 
 def adds_up_to_one(subject: Subject) -> None:
-    """The probabilities of all texts of three tokens sum to one: the score is a likelihood."""
-    model = subject.model(LETTERS)
+    """The probabilities of all texts of three tokens sum to one, for each half: the score is a likelihood."""
     texts = np.array(list(itertools.product(range(LETTERS.size), repeat=3)))
-    backward = model.objective.writes_from == "right"
-    whole = np.full((len(texts), 4), LETTERS.eos if backward else LETTERS.bos)
-    whole[:, slice(0, 3) if backward else slice(1, 4)] = texts
-    rows = rows_from(whole, np.zeros_like(whole))
-    nats, asked = model.examined(rows)
-    assert (asked == 3).all()
-    assert abs(np.exp(-nats).sum() - 1) < 1e-5
+    for model in subject.model(LETTERS).halves:
+        backward = model.objective.writes_from == "right"
+        whole = np.full((len(texts), 4), LETTERS.eos if backward else LETTERS.bos)
+        whole[:, slice(0, 3) if backward else slice(1, 4)] = texts
+        rows = rows_from(whole, np.zeros_like(whole))
+        nats, asked = model.examined(rows)
+        assert (asked == 3).all()
+        assert abs(np.exp(-nats).sum() - 1) < 1e-5
 
 
 def asks_everything_once(subject: Subject) -> None:
-    """Examining a text asks each wanted text token exactly once."""
+    """Examining a text asks each wanted text token exactly once; by each half, and together at a weight of one."""
     objective, rows = subject.make(WORDS), packed()
-    asked = np.zeros(rows.tokens.shape, int)
-    for view in objective.examine(rows):
-        for line, slot in np.argwhere(view.wanted):
-            about = view.asks if view.asks[line, slot] != NOTHING else view.shows  # a judged slot: the token it shows
-            asked[view.lines_of[line], about[line, slot]] += 1
     words = rows.tokens > 3
-    assert (asked[words] == 1).all()
-    assert (asked[~words] <= 1).all()
+    for family in (objective, *objective.halves):
+        asked, weight = np.zeros(rows.tokens.shape, int), np.zeros(rows.tokens.shape)
+        for view in family.examine(rows):
+            for line, slot in np.argwhere(view.wanted):
+                about = view.asks if view.asks[line, slot] != NOTHING else view.shows  # judged: the token it shows
+                asked[view.lines_of[line], about[line, slot]] += 1
+                weight[view.lines_of[line], about[line, slot]] += view.weights[line, slot]
+        assert (asked[words] == len(family.halves)).all()
+        assert (weight[words] == 1).all()
+        assert (weight[~words] <= 1).all()
 
 
 def scores_as_declared(subject: Subject) -> None:
     """The class of the score, derived from what each answer may depend on, is the one the family declares."""
     model = subject.model()
     for rows in (single(), packed()):
-        assert score_of(list(model.objective.examine(rows)), model.depth) == model.objective.score_class
+        for half in model.objective.halves:
+            assert score_of(list(half.examine(rows)), model.depth) == model.objective.score_class
 
 
 def writes_the_same_with_a_cache(subject: Subject) -> None:
     """Where the sight says that states never change, feeding only new slots gives the same logits."""
     model, rows = subject.model(), single(count=2)
-    views = asked_views(subject, rows)
-    if not all(cacheable(view) for view in views) or not isinstance(model.stack, Transformer):
+    views = model.objective.halves[0].ask(rows, Draws(3).of(rows), 0.0)
+    if not all(cacheable(view) for view in views):
         return
     backward = model.objective.writes_from == "right"
     cache, fed = Cache(), np.zeros((2, 0), np.int64)

@@ -29,7 +29,7 @@ from checks import (
 from sightline.data import RowDraws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.errors import LeakError
-from sightline.objectives import FAMILIES, Backward, Causal, Masked, Prefix
+from sightline.objectives import FAMILIES, Backward, Causal, Masked, Prefix, TwoWay
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model
 from sightline.sight import Rule, View, everything, past
@@ -44,8 +44,13 @@ def plain(kind: type[Any]) -> Subject:
 
 
 SUBJECTS = {name: plain(kind) for name, kind in FAMILIES.items()}
-EXACT = [name for name, kind in FAMILIES.items() if kind.score_class == "exact"]
-LEARNED = [name for name, kind in FAMILIES.items() if kind.stack == "transformer"]
+SUBJECTS |= {  # families that may be of another stack
+    "two_way, lstm": Subject(lambda vocabulary: TwoWay(vocabulary, "lstm")),
+    "two_way, original": Subject(lambda vocabulary: TwoWay(vocabulary, "original")),
+}
+KINDS = {name: FAMILIES[name.partition(",")[0]] for name in SUBJECTS}
+EXACT = [name for name, kind in KINDS.items() if kind.score_class == "exact"]
+LEARNED = [name for name, kind in KINDS.items() if kind.stack != "table"]
 
 ANY: list[Callable[[Subject], None]] = [
     does_not_leak,
@@ -65,7 +70,7 @@ OF_STACKS: list[Callable[[Subject], None]] = [
 
 
 @pytest.mark.parametrize("check", ANY, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SUBJECTS)
 def test_every_family(family: str, check: Callable[[Subject], None]) -> None:
     check(SUBJECTS[family])
 
@@ -168,6 +173,40 @@ class Growing(Prefix):
         return past | everything
 
 
+@dataclass(frozen=True)
+class Meeting(TwoWay):
+    """Halves that see each other's past: what one is asked for is shown to the other."""
+
+    @property
+    def rule(self) -> Rule:
+        return past
+
+    def _joined(self, views: list[View]) -> View:
+        return replace(super()._joined(views), sight=past)
+
+
+@dataclass(frozen=True)
+class OneSided(TwoWay):
+    """Scores what the first half says alone, as if it were the mean."""
+
+    def examine(self, rows: Rows) -> Iterator[View]:
+        for view in super().examine(rows):
+            yield replace(view, weights=view.weights * (view.slots.stream == 0), _asked={})
+
+
+def reads_on(model: Model) -> None:
+    """An LSTM that is said to tell packed documents apart, and does not."""
+    for half in model.stack.halves:  # type: ignore[union-attr]
+        half.packs = True  # type: ignore[assignment]
+
+
+def forgets(model: Model) -> None:
+    """A step of an LSTM that begins anew: its states are not those of the whole."""
+    for half in model.stack.halves:  # type: ignore[union-attr]
+        for layer in half.layers:  # type: ignore[union-attr]
+            layer.forward = lambda x, real, cache, number, own=layer.forward: own(x, real, None, number)
+
+
 def ignores_sight(model: Model) -> None:
     model.kernel = "full"
 
@@ -207,6 +246,10 @@ PLANTED = [
     (ignores_the_batch, Subject(Moody)),
     (accumulates_without_change, Subject(Averaging)),
     (learns_a_page_by_heart, Subject(Causal, nothing_learned)),
+    (does_not_leak, Subject(Meeting)),
+    (asks_everything_once, Subject(OneSided)),
+    (keeps_documents_apart, Subject(lambda vocabulary: TwoWay(vocabulary, "lstm"), reads_on)),
+    (writes_the_same_with_a_cache, Subject(lambda vocabulary: TwoWay(vocabulary, "lstm"), forgets)),
 ]
 
 

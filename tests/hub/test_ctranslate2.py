@@ -110,13 +110,14 @@ def test_what_has_no_place_is_named(changed: dict[str, Any], words: str, tokeniz
 
 
 def test_other_sights_and_stacks_have_no_place(tokenizer: Tokenizer) -> None:
-    shape = replace(model_of(tokenizer, LLAMA).stack.shape, layers=1)  # type: ignore[arg-type, type-var]
+    shape = replace(model_of(tokenizer, LLAMA).stack.shape, layers=2)  # type: ignore[arg-type, type-var]
     lacking = {
         name: layout.lacks(built(kind(tokenizer.vocabulary), shape, tokenizer)) for name, kind in FAMILIES.items()
     }
     assert lacking.pop("causal") == ()
     assert lacking.pop("electra") == ("a judge instead of a head that predicts tokens",)
     assert lacking.pop("ngram") == ("a table instead of a transformer",)
+    assert lacking.pop("two_way") == ("a pair instead of a transformer",)
     assert lacking == {name: (f"the sight of {name}",) for name in lacking}
 
 

@@ -29,6 +29,7 @@ from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.prefix import Prefix
+from sightline.objectives.two_way import TwoWay
 from sightline.sight import Rule, everything
 from sightline.stacks.head import Head
 from sightline.stacks.transformer import Shape, Transformer
@@ -114,10 +115,14 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     lambda v: Prefix(v, empty=0.25),
     lambda v: Masked(v, rate=0.3, rate_end=0.1, hide="span"),
     lambda v: Electra(v, rate=0.25, share=0.5),
+    TwoWay,
+    lambda v: TwoWay(v, "lstm"),
+    lambda v: TwoWay(v, "original"),
 ]
+KINDS = ["causal", "backward", "prefix", "masked", "electra", "two_way", "two_way, lstm", "two_way, original"]
 
 
-@pytest.mark.parametrize("make", FAMILIES, ids=["causal", "backward", "prefix", "masked", "electra"])
+@pytest.mark.parametrize("make", FAMILIES, ids=KINDS)
 def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Callable[[Any], Objective]) -> None:
     model = fresh(make(tokenizer.vocabulary), tokenizer)
     hub.save(model, tmp_path / "model", recipe={"seed": 1}, results={"bits": 2.5}, data_fingerprint="abc")

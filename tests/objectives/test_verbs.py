@@ -22,6 +22,7 @@ from sightline.objectives.ngram import NGram
 from sightline.objectives.pen import trimmed
 from sightline.objectives.permuted import Permuted
 from sightline.objectives.prefix import Prefix
+from sightline.objectives.two_way import TwoWay
 from sightline.objectives.writing import generate
 from sightline.stacks.table import Table
 from sightline.stacks.transformer import Shape
@@ -34,6 +35,7 @@ FAMILIES: dict[str, type[Objective]] = {
     "masked": Masked,
     "permuted": Permuted,
     "ngram": NGram,
+    "two_way": TwoWay,
 }
 Make = Callable[[str, str], Model]
 

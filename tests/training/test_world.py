@@ -110,7 +110,7 @@ def test_what_cannot_be_shared_is_refused() -> None:
         world.share(model, Settings(STEPS, 3))
     with pytest.raises(SightlineError, match="compiled"):
         world.share(model, Settings(STEPS, BATCH, compiled=True))
-    with pytest.raises(SightlineError, match="no weights to share"):
+    with pytest.raises(SightlineError, match="is not shared among processes"):
         world.share(built(NGram(WORDS), SHAPE, None), Settings(STEPS, BATCH))  # type: ignore[arg-type]
     with pytest.raises(SightlineError, match="electra has two stacks"):
         world.share(built(Electra(WORDS), SHAPE, None), Settings(STEPS, BATCH))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..errors import SightlineError
-from ..objectives.base import Objective
+from ..objectives.base import Column, Objective
 from ..objectives.model import Model
 from ..progress import bar
 from .sample import Piece, Sample
@@ -80,9 +80,22 @@ def bits_per_byte(model: Model, sample: Sample) -> Measured:
     Empty, with the reason, where the tokenizer does not give the text back byte for byte, or where the family has no
     distribution over tokens.
     """
+    return whole_texts(model, sample)[0]
+
+
+def whole_texts(model: Model, sample: Sample) -> list[Measured]:
+    """``bits_per_byte``; of a family of halves, the mean of the halves' scores, and then each of these.
+
+    The mean of two exact scores is no model's own, but at least that of the halves' even mixture (the logarithm is
+    concave): it is a bound.
+    """
     columns = model.objective.columns
-    column = "whole text" if "whole text" in columns else next(iter(columns), "")
-    return _measured(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
+    column: Column | Literal[""] = "whole text" if "whole text" in columns else next(iter(columns), "")
+    found = _by_halves(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
+    if len(found) == 1 or found[0].missing:
+        return found[:1]
+    names = [half.family for half in model.objective.halves]
+    return [_mean(found), *(replace(one, name=f"{half}_{one.name}") for half, one in zip(names, found, strict=True))]
 
 
 def continuation_bits_per_byte(model: Model, sample: Sample) -> Measured:
@@ -90,11 +103,32 @@ def continuation_bits_per_byte(model: Model, sample: Sample) -> Measured:
 
     Empty, with the reason, for families that do not write from the left.
     """
-    name, column = "continuation_bits_per_byte", "continuation"
+    name = "continuation_bits_per_byte"
+    column: Column = "continuation"
     if column not in model.objective.columns:
         why = f"{model.objective.family} gives no likelihood of a continuation"
         return Measured.none(name, UNIT, model.objective.score_class, column, why)
-    return _measured(model, sample, name, column, lambda piece: (_middle(piece), piece.last))
+    return _by_halves(model, sample, name, column, lambda piece: (_middle(piece), piece.last))[0]
+
+
+def _by_halves(
+    model: Model, sample: Sample, name: str, column: Column | Literal[""], span: Callable[[Piece], tuple[int, int]]
+) -> list[Measured]:
+    """The score of each half of the family that may stand in the column; no column: of a family that has none."""
+    halves = [half for half in model.halves if not column or column in half.objective.columns]
+    return [_measured(half, sample, name, column, span) for half in halves]
+
+
+def _mean(halves: list[Measured]) -> Measured:
+    """The mean of exact scores of the same pieces, as the bound that it is."""
+    told = " and ".join(f"{half.value:.3f}" for half in halves)
+    return replace(
+        halves[0],
+        class_="bound",
+        top=np.mean([half.top for half in halves], axis=0),
+        context_rule="; ".join(half.context_rule for half in halves),
+        note=f"the mean of the halves' exact scores, {told}: at least the score of their even mixture",
+    )
 
 
 def _middle(piece: Piece) -> int:

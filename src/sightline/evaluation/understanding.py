@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from ..data import Rows
 from ..objectives.model import Model
@@ -77,7 +78,7 @@ def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:
 
     Texts are cut at the model's context. Empty where the stack's states are no numbers to average.
     """
-    tokenizer, vocabulary = model.tokenizer, model.objective.vocabulary
+    tokenizer = model.tokenizer
     ids = [with_marks(one[: model.context - 2], tokenizer) for one in tokenizer.encode_many(texts)]
     pooled: list[list[NDArray[np.float32]]] = []
     was_training = model.training
@@ -86,19 +87,44 @@ def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:
     with torch.no_grad(), bar(f"reading with {model.objective.family}", len(ids), "texts") as shown:
         for start in range(0, len(order), TEXTS_AT_ONCE):
             rows = Rows.of([ids[at] for at in order[start : start + TEXTS_AT_ONCE]], tokenizer)
-            view = model.objective.read(rows)
-            layers = model.layers(view, rows.tokens)
-            if not layers[-1].is_floating_point():
+            layers, text = states_by_place(model, rows)
+            if not layers:
                 return []
-            shown_ids = view.shown(rows.tokens)
-            text = (shown_ids >= 0) & ~vocabulary.is_special[np.maximum(shown_ids, 0)] & (view.slots.document >= 0)
-            text = np.where(text.any(1, keepdims=True), text, view.slots.document >= 0)  # a text of marks alone
             share = torch.from_numpy(text / text.sum(1, keepdims=True)).float().to(layers[0].device)
-            pooled.append([torch.einsum("lsw,ls->lw", one.float(), share).cpu().numpy() for one in layers])
+            pooled.append([torch.einsum("rpw,rp->rw", one.float(), share).cpu().numpy() for one in layers])
             shown.advance(rows.count)
     model.train(was_training)
     back = np.argsort(order)
     return [np.concatenate([batch[layer] for batch in pooled])[back] for layer in range(len(pooled[0]))]
+
+
+@torch.no_grad()
+def states_by_place(model: Model, rows: Rows) -> tuple[list[Tensor], NDArray[np.bool_]]:
+    """States of each layer at the places of the rows, and which places hold text.
+
+    Returns
+    -------
+    layers : [rows, places, width] each. Where a family reads in several streams, their states at a place stand side by
+        side, so that width is theirs together; layer 0 is then the token's vector once for each. Empty where the
+        stack's states are no numbers.
+    text : [rows, places]; where a row is of marks alone, all that are shown.
+    """
+    view = model.objective.read(rows)
+    layers = model.layers(view, rows.tokens)
+    if not layers[-1].is_floating_point():
+        return [], np.zeros(rows.tokens.shape, np.bool_)
+    shown = (view.shows >= 0) & (view.slots.document >= 0)
+    line, slot = np.nonzero(shown)
+    stream, place = view.slots.stream[line, slot], view.shows[line, slot]
+    streams = np.unique(stream)
+    where = np.zeros((len(streams), *rows.tokens.shape), np.int64)  # the slot of each stream that shows each place
+    where[np.searchsorted(streams, stream), line, place] = slot
+    index = torch.from_numpy(where).to(layers[0].device)[..., None]
+    laid = [torch.cat([one.gather(1, at.expand(-1, -1, one.shape[2])) for at in index], dim=2) for one in layers]
+    there = np.zeros(rows.tokens.shape, np.bool_)
+    there[line, place] = True
+    text = there & ~model.objective.vocabulary.is_special[rows.tokens]
+    return laid, np.where(text.any(1, keepdims=True), text, there)
 
 
 def probe_floors(task: Task | NoTask) -> dict[str, Measured]:

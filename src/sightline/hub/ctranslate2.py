@@ -61,7 +61,7 @@ def named(id: int) -> str:
 def state_of(model: Model) -> dict[str, Tensor]:
     """The tensors that decide what a model answers, in float32; a tied table once."""
     assert isinstance(model.stack, Transformer)
-    tied = model.head.weight is model.stack.embedding.weight
+    tied = model.head.weight is getattr(model.stack.embedding, "weight", None)
     return {
         name: tensor.detach().float().cpu()
         for name, tensor in model.state_dict().items()

@@ -28,9 +28,10 @@ from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..files import read_json, whole_folder
 from ..objectives.base import Objective
-from ..objectives.model import Model
+from ..objectives.model import Model, paired, token_table
 from ..stacks.head import Head
 from ..stacks.judge import Judge
+from ..stacks.pair import Pair
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
 from .architectures import ARCHITECTURES, architecture_of
@@ -100,7 +101,7 @@ def save(
         raise SightlineError(f"{folder} holds something else than a model", "Choose another folder")
     form = (
         Form.of(model.stack, model.head)
-        if isinstance(model.stack, Transformer) and isinstance(model.head, Head | Judge)
+        if isinstance(model.stack, Transformer | Pair) and isinstance(model.head, Head | Judge)
         else None
     )
     architecture = None if form is None else _architecture(form, model.objective)
@@ -149,7 +150,8 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
         return architecture.config(form, vocabulary)
     else:
         head = {name: getattr(form, name) for name in ("tied", "head_bias", "transform", "judge")}
-        body = {"stack": "transformer", "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
+        stack = {"stack": "transformer"} if form.body is None else {"stack": "pair", "body": form.body}
+        body = {**stack, "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
     return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **_marks(vocabulary)}
 
 
@@ -157,7 +159,7 @@ def _tensors(model: Model, form: Form | None, architecture: Architecture | None)
     if isinstance(model.stack, Table):
         return model.stack.tensors()
     if form is None:
-        raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer or a table")
+        raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer, a pair or a table")
     state = {
         name: tensor.float()
         for name, tensor in model.state_dict().items()
@@ -241,8 +243,8 @@ def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer
 
 def _share_tables(model: Model, folder: Path) -> None:
     """One table for a model and its generator again: each folder holds it whole."""
-    here, there = model.stack, cast(Model, model.generator).stack
-    if not torch.equal(cast(Transformer, here).embedding.weight, cast(Transformer, there).embedding.weight):
+    here, there = token_table(model.stack), token_table(cast(Model, model.generator).stack)
+    if not torch.equal(here.weight, there.weight):
         raise SightlineError(
             f"{folder} and {folder / GENERATOR} belong to different models: their tables differ",
             "Copy the folder again, whole",
@@ -306,8 +308,9 @@ def _form(file: Path, config: Mapping[str, Any]) -> tuple[Architecture | None, F
     shape, head = config.get("shape"), config.get("head")
     if not isinstance(shape, dict) or not isinstance(head, dict):
         raise SightlineError(f"{file} does not give the shape and the head", "Copy the model again")
+    body = {"body": config.get("body")} if config.get("stack") == "pair" else {}
     try:
-        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head, file))
+        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head | body, file))
     except (TypeError, ZeroDivisionError) as error:
         raise SightlineError(f"{file} does not describe a whole model ({error})", "Copy the model again") from error
 
@@ -328,9 +331,10 @@ def _assembled(
     folder: Path, architecture: Architecture | None, form: Form, objective: Objective, tokenizer: Tokenizer
 ) -> Model:
     """The model with its weights: built without any, so that nothing large is drawn only to be replaced."""
+    ids = objective.vocabulary
     with torch.device("meta"):
-        hollow = Transformer(form.shape)
-        head = form.head(hollow, objective.vocabulary.unpredictable)
+        hollow = Transformer(form.shape) if form.body is None else paired(form.body, form.shape, ids, tokenizer)
+        head = form.head(hollow, ids.unpredictable)
     shapes = {f"stack.{name}": tensor.shape for name, tensor in hollow.state_dict().items()}
     shapes |= {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     if form.tied:
@@ -343,9 +347,9 @@ def _assembled(
     hollow.load_state_dict(_under("stack.", state), assign=True)
     head.load_state_dict(_under("head.", state), assign=True, strict=False)  # a tied table comes with the stack
     if form.tied:
-        head.weight = hollow.embedding.weight
+        head.weight = token_table(hollow).weight
     if isinstance(head, Head):
-        head.barred = torch.as_tensor(objective.vocabulary.unpredictable, dtype=torch.long)
+        head.barred = torch.as_tensor(ids.unpredictable, dtype=torch.long)
     return Model(objective, hollow, head, tokenizer)
 
 

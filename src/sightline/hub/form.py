@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
+from torch import nn
 
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
@@ -15,6 +16,7 @@ from ..objectives.base import Objective
 from ..sight import Rule
 from ..stacks.head import Head
 from ..stacks.judge import Judge
+from ..stacks.pair import Body, Pair
 from ..stacks.parts import Activation, Norm
 from ..stacks.transformer import Shape, Transformer
 
@@ -32,7 +34,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 @dataclass(frozen=True)
 class Form:
-    """A transformer and its head, without weights.
+    """A stack and its head, without weights.
 
     Parameters
     ----------
@@ -41,6 +43,7 @@ class Form:
     head_bias : a bias for each id.
     transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None.
     judge : activation of a head that labels slots and has no table (ELECTRA's discriminator); None: it answers tokens.
+    body : what the halves are where the stack is a pair; None: it is one transformer.
     """
 
     shape: Shape
@@ -48,23 +51,26 @@ class Form:
     head_bias: bool = False
     transform: tuple[Activation, Norm, float] | None = None
     judge: Activation | None = None
+    body: Body | None = None
 
     @classmethod
-    def of(cls, stack: Transformer, head: Head | Judge) -> Form:
+    def of(cls, stack: Transformer | Pair, head: Head | Judge) -> Form:
         """The form of a stack and its head."""
         if isinstance(head, Judge):
             return cls(stack.shape, judge=head.activation)
+        body = stack.body if isinstance(stack, Pair) else None
         transform: tuple[Activation, Norm, float] | None = None
         if head.activation is not None and head.norm is not None:
             kind: Norm = "rms" if "RMS" in type(head.norm).__name__ else "layer"
             transform = (head.activation, kind, float(getattr(head.norm, "eps")))  # noqa: B009 - both norms have it
-        return cls(stack.shape, head.weight is stack.embedding.weight, head.bias is not None, transform)
+        tied = head.weight is getattr(stack.embedding, "weight", None)
+        return cls(stack.shape, tied, head.bias is not None, transform, body=body)
 
-    def head(self, stack: Transformer, barred: NDArray[Any]) -> Head | Judge:
+    def head(self, stack: Transformer | Pair, barred: NDArray[Any]) -> Head | Judge:
         """A fresh head of this form on its stack; ``barred`` ids are never predicted."""
         if self.judge is not None:
             return Judge(self.shape.width, self.judge)
-        tied = stack.embedding if self.tied else None
+        tied = cast(nn.Embedding, stack.embedding) if self.tied else None
         return Head(self.shape.width, self.shape.vocabulary, barred, tied, self.head_bias, self.transform)
 
     @property
@@ -232,7 +238,7 @@ class Architecture:
 
     def fits(self, form: Form, objective: Objective) -> bool:
         """Whether transformers computes exactly this model, sight included."""
-        if objective.family != self.family.family or objective.rule != self.sight:
+        if objective.family != self.family.family or objective.rule != self.sight or form.body is not None:
             return False
         config = Settings(self.config(form, objective.vocabulary), "config.json")
         try:

@@ -12,10 +12,11 @@ from .masked import Masked
 from .ngram import NGram
 from .permuted import Permuted
 from .prefix import Prefix
+from .two_way import TwoWay
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
 FAMILIES: dict[str, type[Objective]] = {
-    kind.family: kind for kind in (Causal, Backward, Masked, Electra, Prefix, Permuted, NGram)
+    kind.family: kind for kind in (Causal, Backward, TwoWay, Masked, Electra, Prefix, Permuted, NGram)
 }
 
-__all__ = ["FAMILIES", "Backward", "Causal", "Electra", "Masked", "NGram", "Objective", "Permuted", "Prefix"]
+__all__ = ["FAMILIES", "Backward", "Causal", "Electra", "Masked", "NGram", "Objective", "Permuted", "Prefix", "TwoWay"]

@@ -26,6 +26,7 @@ from .base import Column, Given, Objective, after_document, within_document
 class Backward(Objective):
     """Right to left: the slot that shows token t is asked for token t - 1, down to the mark that begins the text."""
 
+    stream: ClassVar[int] = 0  # of its slots
     family: ClassVar[str] = "backward"
     title: ClassVar[str] = "backward: each token from those after it"
     score_class: ClassVar[Score] = "exact"
@@ -64,6 +65,7 @@ class Backward(Objective):
                 place[::-1],
                 documents[:, ::-1],
                 order=place,
+                stream=self.stream,
                 positions=after_document(documents)[:, ::-1],
             ),
             self.rule,
@@ -85,6 +87,7 @@ class Backward(Objective):
                 place,
                 np.where(place < ends[:, None], 0, NO_DOCUMENT),
                 order=np.arange(width),
+                stream=self.stream,
                 positions=np.maximum(ends[:, None] - 1 - place, 0),
             ),
             self.rule,

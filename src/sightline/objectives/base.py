@@ -59,7 +59,7 @@ class Objective(ABC):
     family: ClassVar[str]
     title: ClassVar[str]
     score_class: ClassVar[Score]
-    stack: ClassVar[Literal["transformer", "table"]] = "transformer"
+    stack: ClassVar[Literal["transformer", "table", "pair"]] = "transformer"
     decoder: ClassVar[str]
     writes: ClassVar[bool] = True  # False: it has no distribution over tokens to write from
     writes_from: ClassVar[Given]
@@ -101,6 +101,14 @@ class Objective(ABC):
     def pictured(self, rows: Rows) -> View:
         """The view that is drawn of the family."""
         return next(iter(self.examine(rows)))
+
+    @property
+    def halves(self) -> tuple[Objective, ...]:
+        """The objectives, over one stack, whose scores the family's own is the mean of; the first is that which writes.
+
+        A family whose stack is not parted is its own only half.
+        """
+        return (self,)
 
     @property
     def stops(self) -> tuple[int, ...]:

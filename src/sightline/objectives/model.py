@@ -18,6 +18,7 @@ from ..stacks.judge import Judge
 from ..stacks.look import Kernel, Look, on_device
 from ..stacks.makes import HOUSE, Make
 from ..stacks.native import answered
+from ..stacks.pair import Body, Pair
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
@@ -25,6 +26,7 @@ from .base import Objective
 
 if TYPE_CHECKING:
     from ..data import Rows, Tokenizer
+    from ..data.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Model(nn.Module):
         generator: Model | None = None,
     ) -> None:
         super().__init__()
-        rows = stack.shape.vocabulary if isinstance(stack, Transformer) else objective.vocabulary.padded
+        rows = objective.vocabulary.padded if isinstance(stack, Table) else cast(Transformer, stack).shape.vocabulary
         if rows < objective.vocabulary.size:
             raise SightlineError(
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
@@ -75,6 +77,13 @@ class Model(nn.Module):
                 f"{objective.family} has slots that show nothing, for which this stack has no vector",
                 f"Begin with fresh weights, or with a model of {objective.family}",
             )
+        asked, found = (getattr(part, "body", None) for part in (objective, stack))
+        if asked is not None and asked != found:
+            raise SightlineError(
+                f"{objective.family} is asked of two halves of {asked}, but the model has "
+                f"{'one stack' if found is None else f'halves of {found}'}",
+                f"Use --setting body={found}" if found else "Use a model of a family with two halves",
+            )
         self.objective = objective
         self.stack = stack
         self.head = head
@@ -82,6 +91,14 @@ class Model(nn.Module):
         self.generator = generator
         self._kernel: Kernel | None = None
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
+
+    @property
+    def halves(self) -> tuple[Model, ...]:
+        """A model for each half of the family, over this stack and head; itself where the family has no halves."""
+        kinds = self.objective.halves
+        if len(kinds) == 1:
+            return (self,)
+        return tuple(Model(kind, self.stack, self.head, self.tokenizer).train(self.training) for kind in kinds)
 
     @property
     def kernel(self) -> Kernel | None:
@@ -104,12 +121,12 @@ class Model(nn.Module):
         if self.generator is None:
             return
         mine, other = cast(Transformer, self.stack), cast(Transformer, self.generator.stack)
-        tied = isinstance(self.generator.head, Head) and self.generator.head.weight is other.embedding.weight
+        tied = isinstance(self.generator.head, Head) and self.generator.head.weight is token_table(other).weight
         other.embedding, other.segments = mine.embedding, mine.segments
         if mine.shape.positions == "learned":
             other.places = mine.places
         if tied:
-            cast(Head, self.generator.head).weight = mine.embedding.weight
+            cast(Head, self.generator.head).weight = token_table(mine).weight
 
     def answering(self, view: View) -> Model:
         """Who answers a view: the generator where tokens are asked for and there is one, else this model."""
@@ -124,7 +141,7 @@ class Model(nn.Module):
     @property
     def context(self) -> int:
         """Positions the stack was made for."""
-        return self.stack.shape.context if isinstance(self.stack, Transformer) else 256
+        return 256 if isinstance(self.stack, Table) else cast(Transformer, self.stack).shape.context
 
     @property
     def device(self) -> torch.device:
@@ -147,14 +164,48 @@ class Model(nn.Module):
 
     def states(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """States [lines, slots, width] of the view's slots."""
-        who = self.answering(view)
-        return cast(Tensor, who.stack(who.look(view, tokens), cache))
+        return self.answering(view)._passed(view, tokens, cache, None)
 
     def layers(self, view: View, tokens: NDArray[Any]) -> list[Tensor]:
         """States after the embedding and after each layer, the last one normed: [lines, slots, width] each."""
         taps: list[Tensor] = []
-        last = self.stack(self.look(view, tokens), None, taps)
-        return [*taps[:-1], cast(Tensor, last)]
+        last = self._passed(view, tokens, None, taps)
+        return [*taps[:-1], last]
+
+    def _passed(self, view: View, tokens: NDArray[Any], cache: Cache | None, taps: list[Tensor] | None) -> Tensor:
+        """Through the stack, stream by stream where it is a pair."""
+        if not isinstance(self.stack, Pair):
+            return self._once(view, tokens, cache, taps)
+        states, tapped = [], []
+        for part in view.by_stream():
+            own: list[Tensor] = []
+            stream = int(part.slots.stream[0, 0])
+            states.append(self._once(part, tokens, cache, None if taps is None else own, stream=stream))
+            tapped.append(own)
+        if taps is not None:
+            taps.extend(torch.cat(layer, dim=1) for layer in zip(*tapped, strict=True))
+        return states[0] if len(states) == 1 else torch.cat(states, dim=1)
+
+    def _once(
+        self, view: View, tokens: NDArray[Any], cache: Cache | None, taps: list[Tensor] | None, **stream: int
+    ) -> Tensor:
+        """Through the stack, document by document where it cannot tell packed ones apart.
+
+        While a text is written, with a cache, each line holds one document.
+        """
+        packs = getattr(self.stack, "packs", True)
+        apart, index = (view, None) if packs or cache is not None else view.apart()
+        states = cast(Tensor, self.stack(self.look(apart, tokens), cache, taps, **stream))
+        if apart is view or index is None:
+            return states
+        where = on_device(index.ravel(), states.device)
+
+        def back(laid: Tensor) -> Tensor:
+            return laid.flatten(0, 1).index_select(0, where).view(*index.shape, -1)
+
+        if taps is not None:
+            taps[:] = [back(tap) for tap in taps]
+        return back(states)
 
     def _index(self, view: View) -> Tensor | None:
         """Where the asked slots stand, [lines, most_asks], or None where every slot is asked."""
@@ -232,18 +283,14 @@ class Model(nn.Module):
         """
         if (other := self.answering(view)) is not self:
             return other.flops(view)
-        if not isinstance(self.stack, Transformer):
+        if isinstance(self.stack, Table):
             return 0.0
-        shape: Shape = self.stack.shape
-        slots = view.slots.lines * view.slots.count
-        body = sum(weight.numel() for weight in self.stack.layers.parameters() if weight.dim() == 2)
-        body += 0 if self.stack.project is None else self.stack.project.weight.numel()
-        head = sum(weight.numel() for weight in self.head.parameters() if weight.dim() == 2)
+        stack = cast(Transformer, self.stack)
         sample = view.lines(slice(0, 8))
         pairs = visible_pairs(sample, self.depth) * view.slots.lines / sample.slots.lines
-        attention = 4.0 * pairs * shape.heads * shape.of_head
         asked = view.slots.lines * view.most_asks if view.most_asks < view.slots.count else view.ask_count
-        return 2.0 * body * slots + attention + 2.0 * asked * head
+        head = 2.0 * asked * sum(weight.numel() for weight in self.head.parameters() if weight.dim() == 2)
+        return stack.flops(view.slots.lines * view.slots.count, pairs) + head
 
 
 def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0, make: Make = HOUSE) -> Model:
@@ -261,13 +308,14 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int, 
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
     shape = replace(shape, blank=shape.blank or objective.shows_nothing)
+    body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stack = Transformer(shape)
+        stack = Transformer(shape) if body is None else paired(body, shape, objective.vocabulary, tokenizer)
         if objective.score_class == "discriminative":
             head: nn.Module = Judge(shape.width)
         else:
-            barred, tied = objective.vocabulary.unpredictable, stack.embedding if make.tied else None
+            barred, tied = objective.vocabulary.unpredictable, token_table(stack) if make.tied else None
             head = Head(shape.width, shape.vocabulary, barred, tied, make.head_bias, make.transform)
     model = Model(objective, stack, head, tokenizer)
     if objective.generator is not None:
@@ -275,6 +323,16 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int, 
         model.generator = _built(proposing, narrowed(shape, share), tokenizer, seed + 1, make)
         model.share_tables()
     return model
+
+
+def paired(body: Body, shape: Shape, vocabulary: Vocabulary, tokenizer: Tokenizer) -> Pair:
+    """A fresh pair of stacks; only the original reads a tokenizer's pieces."""
+    return Pair(shape, body, tokenizer.pieces if body == "original" else (), vocabulary.bos, vocabulary.eos)
+
+
+def token_table(stack: nn.Module) -> nn.Embedding:
+    """The table of token vectors of a stack that has its own."""
+    return cast(nn.Embedding, stack.embedding)
 
 
 def narrowed(shape: Shape, share: float) -> Shape:

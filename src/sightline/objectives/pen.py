@@ -82,7 +82,7 @@ class Pen:
             start,
             end,
             np.flatnonzero(vocabulary.is_special),
-            all(cacheable(view) for view in model.objective.examine(sample)),
+            all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
         )
 
     def check_room(self, parts: Sequence[Ids | int]) -> None:

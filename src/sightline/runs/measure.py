@@ -82,7 +82,7 @@ class Examination:
 
     def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
         """A model's samples and layer choice; what it got on each document is kept in ``place``."""
-        from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+        from ..evaluation.bits import continuation_bits_per_byte, whole_texts
         from ..evaluation.understanding import probed
         from ..evaluation.writing import written_by
 
@@ -90,7 +90,7 @@ class Examination:
         probe = probed(model, self.task)
         written = written_by(model, self.passages)
         measured = [
-            bits_per_byte(model, self.sample),
+            *whole_texts(model, self.sample),
             continuation_bits_per_byte(model, self.sample),
             probe.measured,
             *written.measured,
@@ -169,7 +169,7 @@ def _cost(ground: Ground, first: Recipe) -> Any:
 
 def evaluated(ground: Ground, models: Sequence[Model], seconds: float, seed: int) -> list[list[dict[str, Any]]]:
     """Scores of each model on one sample, which takes the first of them about this long."""
-    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte, whole_texts
     from ..evaluation.sample import evaluation_sample
     from ..evaluation.score import scored
 
@@ -179,10 +179,8 @@ def evaluated(ground: Ground, models: Sequence[Model], seconds: float, seed: int
         return time.perf_counter() - start
 
     sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
-    return [
-        [scored([measure(model, sample)]).record() for measure in (bits_per_byte, continuation_bits_per_byte)]
-        for model in models
-    ]
+    found = [[*whole_texts(model, sample), continuation_bits_per_byte(model, sample)] for model in models]
+    return [[scored([one]).record() for one in ones] for ones in found]
 
 
 def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) -> dict[str, Any]:
@@ -262,8 +260,9 @@ def joined(
         families.append(record)
     comparisons = []
     for one, other in itertools.combinations(names, 2):
-        for mine, theirs in zip(zip(*measured[one], strict=True), zip(*measured[other], strict=True), strict=True):
-            found = compared(list(mine), list(theirs), seed)
+        by_name = {runs[0].name: runs for runs in zip(*measured[other], strict=True)}
+        for mine in zip(*measured[one], strict=True):
+            found = compared(list(mine), list(by_name.get(mine[0].name, ())), seed)
             if found is not None:
                 comparisons.append(
                     {"a": one, "b": other, "score": mine[0].name, "column": mine[0].column}

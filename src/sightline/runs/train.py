@@ -116,7 +116,7 @@ def train(
         sightline train --recipe runs/mine/recipe.toml --out runs/again
 
     Args:
-        family: causal, backward, masked, prefix, permuted or ngram (see: sightline families).
+        family: a family's name, such as causal, masked or two_way (all of them: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
             python-docs, or the name of a Hugging Face data set.
         size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
@@ -241,10 +241,12 @@ def _begun(wanted: Recipe) -> Model | None:
         return None
     named = Path(wanted.source.tokenizer).exists()
     model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
-    if "table" in (model.objective.stack, FAMILIES[wanted.family].stack):
+    here, there = FAMILIES[wanted.family].stack, model.objective.stack
+    if here != there or here == "table":
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
-            "Counts have no weights to go on from: continue a transformer with a family of transformers",
+            "Counts have no weights to go on from, and one stack is not two: continue a transformer with a family of "
+            "transformers, a pair with a family of pairs",
         )
     classes = {model.objective.score_class, FAMILIES[wanted.family].score_class}
     if len(classes) > 1 and "discriminative" in classes:
@@ -422,7 +424,7 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
     if recipe.init == "counts":
         if objective.stack != "transformer" or not objective.writes:
-            raise SightlineError(f"{recipe.family} has no tables to begin with", "Leave --init away")
+            raise SightlineError(f"{recipe.family} cannot begin from counts of pairs", "Leave --init away")
         counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
         begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)
     return model.to(recipe.device)

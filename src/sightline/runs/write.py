@@ -126,7 +126,8 @@ class Embedding:
     Parameters
     ----------
     model : its folder. family : of the model. path : of the vectors, in the order of ``ids``.
-    width : of a vector. layer : whose states were averaged; 0 is the embedding. next : a command to go on with.
+    width : of a vector. layer : whose states were averaged; 0 is the embedding, None a mix of all.
+    shares : of each layer. next : a command to go on with.
     """
 
     model: Path
@@ -134,11 +135,14 @@ class Embedding:
     path: Path
     ids: tuple[str, ...]
     width: int
-    layer: int
+    layer: int | None
+    shares: tuple[float, ...]
     next: str
 
     def __str__(self) -> str:
-        return f"{len(self.ids):,} vectors of width {self.width}: mean states of layer {self.layer}\n{self.path}"
+        mixed = " + ".join(f"{share:.3g} x layer {at}" for at, share in enumerate(self.shares))
+        what = mixed if self.layer is None else f"layer {self.layer}"
+        return f"{len(self.ids):,} vectors of width {self.width}: mean states of {what}\n{self.path}"
 
     def record(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -309,7 +313,7 @@ def score(
         dtype: auto is float32, in which results repeat.
         json: also write the scores, and those of every document, to this file.
     """
-    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..evaluation.bits import continuation_bits_per_byte, whole_texts
     from ..evaluation.score import scored
 
     if not 0 < share <= 1:
@@ -317,11 +321,11 @@ def score(
     found = read_all(texts, part=part, field=field, documents=documents)
     with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
         sample = _sample(found, model.tokenizer, share, seed)
-        whole = bits_per_byte(model, sample)
+        whole, *halves = whole_texts(model, sample)
         if whole.missing:
             other = "a byte-level tokenizer" if model.objective.columns else "a family that predicts tokens"
             raise SightlineError(f"no bits per byte: {whole.missing}", f"Use a model with {other}")
-        measured = [whole, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
+        measured = [whole, *halves, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
     bits, sizes = [0.0] * len(found), [0] * len(found)
     for piece, top, bottom in zip(sample.pieces, whole.top, whole.bottom, strict=True):
         bits[piece.document] += float(top)
@@ -337,6 +341,7 @@ def embed(
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     *,
     layer: int | None = None,
+    mix: str = "",
     out: Path | None = None,
     part: Part = "all",
     field: str = "text",
@@ -348,16 +353,19 @@ def embed(
     dtype: Dtype = "auto",
     json: Path | None = None,
 ) -> Embedding:
-    """Turn texts into vectors: the mean of a layer's states over a text's tokens.
+    """Turn texts into vectors: the mean of a layer's states, or of a mix of all layers', over a text's tokens.
 
     Examples:
         sightline embed runs/mine/model "one text" "another text"
         sightline embed runs/mine/model corpus.jsonl --layer 2 --out vectors.parquet
+        sightline embed runs/mine/model corpus.jsonl --mix even
 
     Args:
         folder: a model folder, or the folder of a run.
         texts: texts, files or folders (as for train), python-docs, or - for standard input.
         layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last.
+        mix: all layers together instead: even, or a weight for each from the embedding on, as in 0,1,2 (they are
+            brought to a sum of 1).
         out: a file ending in .npy, .safetensors, .parquet or .jsonl; the last two hold the documents' names too.
             Default: vectors.npy, which is not written over.
         part: of a corpus: all of it, or one side of the split that training makes.
@@ -370,6 +378,8 @@ def embed(
         dtype: auto is float32, in which results repeat.
         json: also write what was made, with the documents' names in order, to this file.
     """
+    import numpy as np
+
     from ..evaluation.understanding import vectors
 
     target = _target(out)
@@ -380,18 +390,39 @@ def embed(
             raise SightlineError(
                 f"{model.objective.family} keeps no states to average", "Use a family with a transformer"
             )
-        at = len(layers) - 1 if layer is None else layer
-        if not -len(layers) <= at < len(layers):
-            raise SightlineError(f"there is no layer {at}", f"Use 0 (the embedding) to {len(layers) - 1}")
+        shares = _shares(mix, layer, len(layers))
         long = sum(len(one) > model.context - 2 for one in model.tokenizer.encode_many([one.text for one in found]))
         if long:
             say(f"{long:,} texts are longer than the model's context; their first {model.context - 2} tokens are read")
-    chosen = layers[at]
+    chosen = np.sum([np.float32(share) * one for share, one in zip(shares, layers, strict=True) if share], axis=0)
     ids = tuple(one.id for one in found)
     _written_to(target, chosen, ids)
     again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
-    made = Embedding(path, model.objective.family, target, ids, int(chosen.shape[1]), at % len(layers), again)
+    at = None if mix else shares.index(1.0)
+    made = Embedding(path, model.objective.family, target, ids, int(chosen.shape[1]), at, shares, again)
     return _kept(made, json)
+
+
+def _shares(mix: str, layer: int | None, count: int) -> tuple[float, ...]:
+    """The share of each of ``count`` layers in the vectors."""
+    if not mix:
+        at = count - 1 if layer is None else layer
+        if not -count <= at < count:
+            raise SightlineError(f"there is no layer {at}", f"Use 0 (the embedding) to {count - 1}")
+        return tuple(float(number == at % count) for number in range(count))
+    if layer is not None:
+        raise SightlineError(f"layer {layer} and a mix of all were both asked for", "Leave one away")
+    words = ["1"] * count if mix == "even" else mix.split(",")
+    try:
+        weights = [float(word) for word in words]
+    except ValueError:
+        weights = []
+    if len(weights) != count or not all(0 <= one < float("inf") for one in weights) or not sum(weights):
+        raise SightlineError(
+            f"a mix of {mix!r} is not one of {count} layers",
+            f"Write even, or {count} weights of 0 or more with commas between, such as {','.join(['1'] * count)}",
+        )
+    return tuple(one / sum(weights) for one in weights)
 
 
 @contextmanager

@@ -32,10 +32,11 @@ from .rule import (
     opening,
     past,
     same_document,
+    same_stream,
     seen,
     streams,
 )
-from .view import NO_DOCUMENT, NOTHING, Slots, View, fixed, seats
+from .view import NO_DOCUMENT, NOTHING, Slots, View, fixed, seats, side_by_side
 
 __all__ = [
     "NOTHING",
@@ -68,9 +69,11 @@ __all__ = [
     "past",
     "reach",
     "same_document",
+    "same_stream",
     "score_of",
     "seats",
     "seen",
+    "side_by_side",
     "streams",
     "unasked",
     "visible_pairs",

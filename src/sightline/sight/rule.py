@@ -301,6 +301,7 @@ future: Rule = Named("future", seen.order >= asker.order)
 by_order: Rule = Named("by_order", seen.order < asker.order)
 itself: Rule = Named("itself", (seen.order == asker.order) & (seen.stream == asker.stream))
 same_document: Rule = Named("same_document", seen.document == asker.document)
+same_stream: Rule = Named("same_stream", seen.stream == asker.stream)
 opening: Rule = Named("opening", seen.segment == OPENING)
 
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .rule import FIELDS, Rule, same_document
+from .rule import FIELDS, Rule, same_document, same_stream
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -258,9 +259,80 @@ class View:
 
     def tail(self, start: int) -> View:
         """The slots from column ``start`` on: what is new to a cache that holds those before it."""
+        return self.columns(slice(start, None))
+
+    def columns(self, part: slice) -> View:
+        """Some of the slots of every line."""
         names = ("shows", "asks", "weights", "judged", "declared")
         parts: dict[str, Any] = {
-            name: None if (part := getattr(self, name)) is None else part[:, start:] for name in names
+            name: None if (held := getattr(self, name)) is None else held[:, part] for name in names
         }
-        slots = self.slots.take(slice(start, None))
+        slots = self.slots.take(part)
         return replace(self, slots=slots, most_asks=min(self.most_asks, slots.count), _asked={}, **parts)
+
+    def by_stream(self) -> list[View]:
+        """The slots of each stream, which stand one behind the other and alike in every line."""
+        stream = self.slots.stream
+        if not bool((stream == stream[:1]).all()) or bool((np.diff(stream[0]) < 0).any()):
+            raise ValueError("streams are told apart by columns only where they stand in order, alike in every line")
+        cuts = [0, *(np.flatnonzero(np.diff(stream[0])) + 1).tolist(), self.slots.count]
+        return [self.columns(slice(start, stop)) for start, stop in pairwise(cuts)] if len(cuts) > 2 else [self]
+
+    def apart(self) -> tuple[View, Ints]:
+        """The view with a line for each document of each line, from its first slot on, and where each slot went.
+
+        For stacks that read a line as one sequence. Asks stay behind: only slots, and what they show, are taken along.
+
+        Returns
+        -------
+        view : itself where it is laid so already. index : [lines, slots], the slot's number among the new view's slots,
+            line after line; 0 for padding.
+        """
+        document = self.slots.document
+        real = document != NO_DOCUMENT
+        begins = real.copy()
+        begins[:, 1:] &= document[:, 1:] != document[:, :-1]
+        if bool((begins[:, 1:].sum() == 0) and begins[:, 0].all()):
+            return self, np.arange(document.size).reshape(document.shape)
+        line = np.nonzero(begins)[0]
+        number = np.cumsum(begins).reshape(document.shape) - 1  # of the document that a slot belongs to
+        first = np.maximum.accumulate(np.where(begins, np.arange(document.shape[1]), 0), axis=1)
+        within = np.arange(document.shape[1]) - first
+        width = int((within + 1)[real].max(initial=1))
+
+        def laid(part: NDArray[Any], empty: int) -> NDArray[Any]:
+            whole = np.full((max(1, len(line)), width, *part.shape[2:]), empty, part.dtype)
+            whole[number[real], within[real]] = part[real]
+            return whole
+
+        slots = Slots(
+            **{name: laid(getattr(self.slots, name), NO_DOCUMENT if name == "document" else 0) for name in FIELDS},
+            positions=laid(self.slots.positions, 0),
+        )
+        shows = laid(self.shows, NOTHING)
+        lines_of = self.lines_of[line] if len(line) else self.lines_of[:1]
+        view = View.of(slots, self.sight, shows=shows, lines_of=lines_of, kind=self.kind)
+        return view, np.where(real, number * width + within, 0)
+
+
+def side_by_side(*views: View) -> View:
+    """One view of several: the slots of each are a stream of their own, and no stream sees another."""
+    first = views[0]
+    if any(view.sight != first.sight or view.slots.lines != first.slots.lines for view in views):
+        raise ValueError("views stand side by side where they have one rule and the same lines")
+
+    def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(parts, axis=1)
+
+    fields = {name: joined([getattr(view.slots, name) for view in views]) for name in (*FIELDS, "positions")}
+    streams = joined([np.full_like(view.slots.stream, number) for number, view in enumerate(views)])
+    return replace(
+        first,
+        slots=Slots(**fields | {"stream": streams}),
+        sight=first.sight & same_stream,
+        shows=joined([view.shows for view in views]),
+        asks=joined([view.asks for view in views]),
+        weights=joined([view.weights for view in views]),
+        most_asks=sum(view.most_asks for view in views),
+        _asked={},
+    )

@@ -11,9 +11,10 @@ pairs are smoothed by Witten and Bell (1991), so that what was never seen keeps 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import SightlineError
 from .head import Head
@@ -43,9 +44,9 @@ def begin_from(pairs: Pairs, stack: Transformer, head: Head, seed: int) -> None:
     ------
     SightlineError : the stack has no norm between embedding and head, or its head shares the embedding.
     """
-    shape = stack.shape
+    shape, table = stack.shape, cast(nn.Embedding, stack.embedding)
     plain = shape.norm_place == "pre" and shape.final_norm and not shape.embedding_norm and head.dense is None
-    if not plain or shape.positions in ("learned", "sinusoidal") or head.weight is stack.embedding.weight:
+    if not plain or shape.positions in ("learned", "sinusoidal") or head.weight is table.weight:
         raise SightlineError(
             "weights from counts need an embedding that enters the layers as it is, and a head of its own",
             "Use --init random, or the default stack",
@@ -62,7 +63,7 @@ def begin_from(pairs: Pairs, stack: Transformer, head: Head, seed: int) -> None:
     answers[:, rank] = log_chance / CONSTANT
     basis = _centred(shape.width, rank + 2, seed)
     root = shape.width**0.5
-    stack.embedding.weight[seen] = (rows[seen] @ basis.T * root).float()
+    table.weight[seen] = (rows[seen] @ basis.T * root).float()
     head.weight.copy_(answers @ basis.T / root)
     for name, weight in stack.named_parameters():
         if name.endswith(("out.weight", "down.weight")):

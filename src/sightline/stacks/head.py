@@ -43,7 +43,7 @@ class _Grade(torch.autograd.Function):
     def forward(
         ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, answers: Tensor, weights: Tensor, barred: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        kind = _product_type(states)
+        kind = product_type(states)
         kept = table.to(kind)
         nats = torch.empty(answers.shape, dtype=torch.float32, device=states.device)
         sums = torch.empty_like(nats)
@@ -87,7 +87,7 @@ class _Grade(torch.autograd.Function):
         return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None
 
 
-def _product_type(states: Tensor) -> torch.dtype:
+def product_type(states: Tensor) -> torch.dtype:
     """The type in which the table is read: autocast's where that is on."""
     place = states.device.type
     return torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else states.dtype

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document
+from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document, same_stream
 from ..sight.rule import FIELDS
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def kernel_for(view: View) -> Kernel:
     if not one_document:
         return "mask"
     demands = set(view.whole_sight.demands) - {same_document, everything}
+    if same_stream in demands and bool((view.slots.stream == view.slots.stream[0, 0]).all()):
+        demands -= {same_stream}
     if not demands and bool(real.all()):
         return "full"
     rising = bool((np.diff(view.slots.order, axis=1) > 0).all())

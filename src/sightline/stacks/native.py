@@ -17,7 +17,7 @@ import ctypes
 import mmap
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ class Packed:
             barred_count=len(barred),
             eps=shape.norm_eps,
             scale=shape.attention_scale,
-            embedding=self._raw(stack.embedding.weight),
+            embedding=self._raw(cast(nn.Embedding, stack.embedding).weight),
             segments=None if stack.segments is None else self._raw(stack.segments.weight),
             blank=None if stack.blank is None else self._raw(stack.blank),
             frequencies=self._raw(

@@ -8,7 +8,7 @@ Shapes: B lines, S slots, H heads, D width of a head, W width of the stack.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -221,12 +221,17 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """States [B, S, W] of the slots of a look."""
+    """States [B, S, W] of the slots of a look.
 
-    def __init__(self, shape: Shape) -> None:
+    ``table`` : whether it has a table of token vectors of its own, or is given them.
+    """
+
+    packs = True
+
+    def __init__(self, shape: Shape, table: bool = True) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.vocabulary, shape.of_table)
+        self.embedding = nn.Embedding(shape.vocabulary, shape.of_table) if table else None
         if shape.positions == "learned":
             tables = (nn.Embedding(shape.context, shape.of_table) for _ in range(shape.position_tables))
             self.places = nn.ModuleList(tables)
@@ -273,6 +278,12 @@ class Transformer(nn.Module):
         """Width of the states."""
         return self.shape.width
 
+    def flops(self, slots: float, pairs: float) -> float:
+        """Operations of one pass: 2 for each weight of the layers and slot, 4 for each pair looked at and channel."""
+        body = sum(weight.numel() for weight in self.layers.parameters() if weight.dim() == 2)
+        body += 0 if self.project is None else self.project.weight.numel()
+        return 2.0 * body * slots + 4.0 * pairs * self.shape.heads * self.shape.of_head
+
     @property
     def _reaches(self) -> set[int | None]:
         return {self.shape.window(layer) for layer in range(self.shape.layers)}
@@ -289,9 +300,10 @@ class Transformer(nn.Module):
             return replace(look, kernel="mask")
         return replace(look, blocks={reach: block_mask(self._sight(look, reach), look) for reach in self._reaches})
 
-    def embedded(self, look: Look) -> Tensor:
-        """What enters the first layer, [B, S, W]."""
-        x = self.embedding(look.tokens.clamp(min=0))
+    def embedded(self, look: Look, vectors: Tensor | None = None) -> Tensor:
+        """What enters the first layer, [B, S, W]; ``vectors`` are the tokens' own, where there is no table here."""
+        x = vectors if self.embedding is None else self.embedding(look.tokens.clamp(min=0))
+        assert x is not None, "a transformer without a table is given vectors"
         nothing = (look.tokens < 0)[..., None]
         x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
         if self.shape.positions == "learned":
@@ -303,9 +315,9 @@ class Transformer(nn.Module):
             x = x + sinusoids(look.positions, self.shape.of_table)
         if self.segments is not None:
             x = x + self.segments(look.segment)
-        x = x.to(self.layers[0].attention.out.weight.dtype)  # type: ignore[union-attr]  # tables may be wider
+        x = x.to(cast(Layer, self.layers[0]).attention.out.weight.dtype)  # tables may be wider
         x = x if self.norm_embedding is None else self.norm_embedding(x)
-        return x if self.project is None else self.project(x)  # type: ignore[no-any-return]
+        return x if self.project is None else cast(Tensor, self.project(x))
 
     def _check(self, ids: Tensor) -> None:
         if torch.compiler.is_compiling() or ids.device.type != "cpu":
@@ -316,10 +328,17 @@ class Transformer(nn.Module):
                 "Use a shorter text or a stack with a longer context",
             )
 
-    def forward(self, look: Look, cache: Cache | None = None, taps: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        look: Look,
+        cache: Cache | None = None,
+        taps: list[Tensor] | None = None,
+        vectors: Tensor | None = None,
+    ) -> Tensor:
         """States of the slots; with a cache, of new slots that may also see those held, which are then extended.
 
-        ``taps`` is filled with what enters the first layer and what leaves each.
+        ``taps`` is filled with what enters the first layer and what leaves each; ``vectors`` are those of the shown
+        tokens [B, S, W], where the stack has no table.
         """
         shown = look if cache is None else cache.seen_with(look)
         turn = None
@@ -334,7 +353,7 @@ class Transformer(nn.Module):
             kernel = look.kernel if reach is None and shown is look else "mask"
             truth = allowed(self._sight(look, reach), look, shown) if kernel == "mask" else None
             masks[reach] = Mask(kernel, truth, scores)
-        x = self.embedded(look)
+        x = self.embedded(look, vectors)
         if self.shape.dropout and self.training:
             x = F.dropout(x, self.shape.dropout)
         for number, layer in enumerate(self.layers):

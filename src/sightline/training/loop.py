@@ -424,6 +424,7 @@ class _Loop:
     def _resume(self) -> None:
         found = newest(self.folder / "checkpoints")
         if found is None:
+            torch.manual_seed(self.settings.seed)  # of what is dropped out
             return
         shapes = {name: weight.shape for name, weight in self.model.state_dict().items()}
         if {name: weight.shape for name, weight in found.weights.items()} != shapes:

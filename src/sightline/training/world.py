@@ -55,7 +55,9 @@ class World:
         SightlineError : the model has no layers to share, or the settings cannot be served.
         """
         if model.objective.stack != "transformer":
-            raise SightlineError(f"{model.objective.family} has no weights to share", "Use one process")
+            raise SightlineError(
+                f"a {model.objective.stack} ({model.objective.family}) is not shared among processes", "Use one process"
+            )
         if model.generator is not None:
             raise SightlineError(
                 f"{model.objective.family} has two stacks, which are not shared among processes yet", "Use one process"
