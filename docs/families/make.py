@@ -46,9 +46,10 @@ def page(name: str, kind: type[Objective]) -> str:
     declared = sum(int(view.declared.sum()) for view in asked if view.declared is not None)
     found = [leak for view in (*asked, *packed, *objective.examine(one)) for leak in leaks(view, depth)]
     flops = sum(model.flops(view) for view in asked)
+    none = "none: it counts" if objective.stack == "table" else "none: closed form"
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
-        ("score", f"{score_of(list(objective.examine(one)), depth)}"),
+        ("score", f"{score_of(list(objective.examine(one)), depth, objective.reads == 'numbers')}"),
         ("columns", ", ".join(objective.columns)),
         ("writes", objective.decoder),
         ("stack", objective.stack),
@@ -56,7 +57,7 @@ def page(name: str, kind: type[Objective]) -> str:
         ("pairs looked at, each layer", f"{sum(visible_pairs(view, Depth(1)) for view in asked):,}"),
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
         ("passes over the text for a score", f"{sum(view.slots.lines for view in objective.examine(one)):,}"),
-        ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else "none: it counts"),
+        ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else none),
         ("states may be kept while writing", "yes" if all(map(cacheable, asked)) else "no"),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
         ("leaks", "none" if not found else str(len(found))),

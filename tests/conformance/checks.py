@@ -169,7 +169,8 @@ def scores_as_declared(subject: Subject) -> None:
     """The class of the score, derived from what each answer may depend on, is the one the family declares."""
     model = subject.model()
     for rows in (single(), packed()):
-        assert score_of(list(model.objective.examine(rows)), model.depth) == model.objective.score_class
+        numbers = model.objective.reads == "numbers"
+        assert score_of(list(model.objective.examine(rows)), model.depth, numbers) == model.objective.score_class
 
 
 def writes_the_same_with_a_cache(subject: Subject) -> None:

@@ -37,7 +37,15 @@ from sightline.sight import Rule, View, everything, past
 
 def plain(kind: type[Any]) -> Subject:
     def make(vocabulary: Vocabulary) -> Any:
-        fields = {"rate": 0.3} if kind is Masked else {"n": 3} if kind.stack == "table" else {}
+        fields = (
+            {"rate": 0.3}
+            if kind is Masked
+            else {"n": 3}
+            if kind.stack == "table"
+            else {"p": 3}
+            if kind.stack == "linear"
+            else {}
+        )
         return kind(vocabulary, **fields)
 
     return Subject(make)

@@ -14,8 +14,10 @@ from ..errors import SightlineError
 from ..sight import Depth, View, forbid_leaks, visible_pairs
 from ..stacks.cache import Cache
 from ..stacks.head import Head
+from ..stacks.linear import Linear, LinearHead
 from ..stacks.look import Kernel, Look, on_device
 from ..stacks.native import answered
+from ..stacks.numbers import DensityHead
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
@@ -48,10 +50,10 @@ class Model(nn.Module):
     objective : the family.
     stack : looks in, states out; its width is the head's.
     head : states in, nats out.
-    tokenizer : text to ids and back.
+    tokenizer : text to ids and back; None where the model reads numbers.
     """
 
-    def __init__(self, objective: Objective, stack: nn.Module, head: nn.Module, tokenizer: Tokenizer) -> None:
+    def __init__(self, objective: Objective, stack: nn.Module, head: nn.Module, tokenizer: Tokenizer | None) -> None:
         super().__init__()
         rows = stack.shape.vocabulary if isinstance(stack, Transformer) else objective.vocabulary.padded
         if rows < objective.vocabulary.size:
@@ -62,7 +64,8 @@ class Model(nn.Module):
         self.objective = objective
         self.stack = stack
         self.head = head
-        self.tokenizer = tokenizer
+        self.tokenizer = cast("Tokenizer", tokenizer)
+        self.numbers = tokenizer is None  # it reads numbers, and no verb of texts may be asked of it
         self.kernel: Kernel | None = None  # fixed by a compiled run, so that no batch builds another graph
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
 
@@ -170,13 +173,23 @@ class Model(nn.Module):
         return 2.0 * body * slots + attention + 2.0 * asked * shape.width * shape.vocabulary
 
 
-def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0) -> Model:
-    """A fresh model of a family; the same seed gives the same weights."""
+def built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed: int = 0) -> Model:
+    """A fresh model of a family; the same seed gives the same weights.
+
+    Where the shape has no vocabulary the model reads numbers, and its head is a density.
+    """
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    if objective.stack == "linear":
+        window = Linear(getattr(objective, "p"))  # noqa: B009 - likewise
+        return Model(objective, window, LinearHead(window), tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = Transformer(shape)
-        head = Head(shape.width, shape.vocabulary, objective.vocabulary.unpredictable)
+        head = (
+            Head(shape.width, shape.vocabulary, objective.vocabulary.unpredictable)
+            if shape.vocabulary
+            else DensityHead(shape.width)
+        )
     return Model(objective, stack, head, tokenizer)

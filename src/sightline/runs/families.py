@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLACES = 6  # tokens of a picture: enough to tell a window from a triangle, few enough to stand side by side
 OPENING = 2  # of which a prefix takes so many
+ABREAST = 5  # pictures side by side in a terminal of 80 columns
 GAP = 24  # between pictures of the sheet
 
 
@@ -59,11 +60,16 @@ class Families:
     next: str = "sightline compare python-docs --budget 60s"
 
     def __str__(self) -> str:
-        names = [family.family for family in self.families]
-        drawings = [family.drawing.splitlines() for family in self.families]
-        widths = [max(len(name), *map(len, lines)) for name, lines in zip(names, drawings, strict=True)]
-        rows = [names, *zip(*drawings, strict=True)]
-        pictures = ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        columns = [[family.family, *family.drawing.splitlines()] for family in self.families]
+        pictures: list[str] = []
+        for first in range(0, len(columns), ABREAST):
+            some = columns[first : first + ABREAST]
+            widths = [max(map(len, lines)) for lines in some]
+            rows = zip(*some, strict=True)
+            pictures += [""] if first else []
+            pictures += [
+                "   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows
+            ]
         told = [
             f"{family.title}\n"
             f"    sees: {family.sight} · writes: {family.decoder}\n"
@@ -144,7 +150,7 @@ def _view(objective: Objective) -> View:
     place = np.arange(PLACES)
     words = objective.vocabulary.ordinary
     rows = Rows(
-        tokens=np.atleast_2d(words[place % len(words)]).astype(np.int32),
+        tokens=np.atleast_2d(words[place % len(words)] if len(words) else place).astype(np.int32),
         documents=np.zeros((1, PLACES), np.int32),
         numbers=np.zeros(1, np.int64),
         visits=np.zeros(1, np.int64),
