@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Rows
+from ..data.series import number_rows
 from ..objectives.model import Model
 from ..sight import drawn
 
@@ -19,6 +20,8 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     objective, tokenizer = model.objective, model.tokenizer
     body, tables = model.parameter_counts()
     task = "fill-mask" if objective.columns == ("infilling",) else "text-generation"
+    if model.numbers:
+        task = "time-series-forecasting"
     lines = [
         "---",
         f"library_name: {'transformers' if class_name else 'sightline'}",
@@ -42,7 +45,7 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
         f"| score class | {objective.score_class} |",
         f"| writes | {objective.decoder} |",
         f"| parameters | {body:,} and {tables:,} in tables |",
-        f"| vocabulary | {tokenizer.size:,} ids ({tokenizer.kind}) |",
+        f"| vocabulary | {f'{tokenizer.size:,} ids ({tokenizer.kind})' if not model.numbers else 'numbers'} |",
         f"| context | {model.context:,} tokens |",
     ]
     lines += [f"| data | fingerprint {data_fingerprint} |"] if data_fingerprint else []
@@ -57,11 +60,16 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
         if task == "fill-mask"
         else "sightline generate THIS_FOLDER"
     )
-    lines += ["", "```sh", example, 'sightline see THIS_FOLDER --text "What does it see?"', "```", ""]
+    commands = [example, 'sightline see THIS_FOLDER --text "What does it see?"']
+    if model.numbers:
+        commands = ["sightline forecast series.csv"]
+    lines += ["", "```sh", *commands, "```", ""]
     return "\n".join(lines)
 
 
 def _picture(model: Model) -> str:
+    if model.numbers:
+        return drawn(model.objective.read(number_rows([np.zeros(PLACES)], PLACES)))
     ids = model.objective.vocabulary.ordinary[:PLACES]
     rows = Rows.of([np.asarray(ids, dtype=np.int32)], model.tokenizer)
     return drawn(model.objective.read(rows))

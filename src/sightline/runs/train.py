@@ -137,7 +137,7 @@ def train(
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
-    from .ground import claimed, held, laid, objective_for
+    from .ground import claimed, forbid_numbers, held, laid, objective_for
 
     given = {name: value for name, value in locals().items() if name in inspect.signature(train).parameters}
     if recipe is not None:
@@ -150,6 +150,7 @@ def train(
             context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
         )  # fmt: skip
+    forbid_numbers((wanted.family,))
     begun = _begun(wanted)
     if begun is not None and not context and recipe is None:
         wanted = replace(wanted, context=min(wanted.context, begun.context))

@@ -8,7 +8,7 @@ Shapes: B lines, S slots, H heads, D width of a head, W width of the stack.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from .attention import Mask, allowed, attend
 from .cache import Cache
 from .flex import block_mask
 from .look import Look
+from .numbers import Numbers
 from .parts import (
     Activation,
     Norm,
@@ -41,7 +42,7 @@ class Shape:
     Parameters
     ----------
     layers, width, heads : as ever; ``kv_heads`` < ``heads`` is grouped-query attention (1: multi-query).
-    vocabulary : rows of the embedding table. context : positions, where a table of them is learned.
+    vocabulary : rows of the embedding table; 0: numbers are read. context : positions, where they have a table.
     head_width : width / heads unless given. hidden : width of the feed-forward layer, 4 * width unless given.
     norm, norm_gain, norm_bias, norm_eps, norm_place : ``pre`` (Xiong et al., 2020), ``post`` (Vaswani et al., 2017) or
         ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
@@ -218,7 +219,9 @@ class Transformer(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.embedding = cast(
+            nn.Embedding, nn.Embedding(shape.vocabulary, shape.width) if shape.vocabulary else Numbers(shape.width)
+        )
         if shape.positions == "learned":
             self.places = nn.ModuleList(nn.Embedding(shape.context, shape.width) for _ in range(shape.position_tables))
         if shape.positions == "relative":
@@ -281,9 +284,12 @@ class Transformer(nn.Module):
 
     def embedded(self, look: Look) -> Tensor:
         """What enters the first layer, [B, S, W]."""
-        x = self.embedding(look.tokens.clamp(min=0))
-        nothing = (look.tokens < 0)[..., None]
-        x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
+        if self.shape.vocabulary:
+            x = self.embedding(look.tokens.clamp(min=0))
+            nothing = (look.tokens < 0)[..., None]
+            x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
+        else:
+            x = self.embedding(look.tokens)
         if self.shape.positions == "learned":
             ids = look.positions if look.positions.dim() == 3 else look.positions[..., None]
             self._check(ids)
