@@ -30,6 +30,7 @@ from sightline.stacks.autoregression import AR
 DATA = data_folder() / "timeseries"
 LAGS, LENGTH, MANY = 10, 1000, 1000
 DAY = 24
+PAST = 7 * DAY  # that a day is forecast from
 
 
 def rows_of(name: str) -> list[list[str]]:
@@ -47,11 +48,11 @@ def m4() -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def etth1() -> tuple[list[np.ndarray], np.ndarray]:
-    """Twelve months of seven variables, and [day, variable, hour]: four days before each day to forecast, and it."""
+    """Twelve months of seven variables, and [day, variable, hour]: a week before each day to forecast, and it."""
     values = np.array([[float(cell) for cell in row[1:]] for row in rows_of("ett/ETTh1.csv.gz")]).T
     month = 30 * DAY
     starts = range(16 * month, 20 * month - DAY + 1, DAY)
-    return [one[: 12 * month] for one in values], np.stack([values[:, at - 4 * DAY : at + DAY] for at in starts])
+    return [one[: 12 * month] for one in values], np.stack([values[:, at - PAST : at + DAY] for at in starts])
 
 
 def sunspots() -> np.ndarray:
@@ -147,9 +148,9 @@ def on_days() -> dict[str, Any]:
     coefficients = np.c_[fitted.constant, fitted.phi]
     found: dict[str, list[dict[str, float]]] = {"sightline": [], "statsmodels": [], "the day before": []}
     for day in days:
-        past, wanted = day[:, : 4 * DAY], day[:, 4 * DAY :]
+        past, wanted = day[:, :PAST], day[:, PAST:]
         ahead = replace(fitted, recent=past[:, -p:]).predict(DAY)
-        peers = [fit.apply(values).get_prediction(4 * DAY, 5 * DAY - 1) for fit, values in zip(fits, past, strict=True)]
+        peers = [fit.apply(values).get_prediction(PAST, PAST + DAY - 1) for fit, values in zip(fits, past, strict=True)]
         mean, deviation = (np.stack([getattr(one, name) for one in peers]) for name in ("predicted_mean", "se_mean"))
         found["sightline"].append(measured(wanted, ahead.mean, ahead.deviation, scale))
         found["statsmodels"].append(measured(wanted, mean, deviation, scale))
