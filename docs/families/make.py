@@ -49,7 +49,9 @@ def page(name: str, kind: type[Objective]) -> str:
     halves = objective.halves  # what is scored and what writes; for most families the family itself
     examined = [view for half in halves for view in half.examine(one)]
     written = halves[0].ask(one, Draws(1).of(one), 0.0)
-    scores = [score_of(list(half.examine(one)), depth) for half in halves]
+    numbers = objective.reads == "numbers"
+    scores = [score_of(list(half.examine(one)), depth, numbers) for half in halves]
+    none = "none: it counts" if objective.stack == "table" else "none: closed form"
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
         ("score", scores[0] if len(scores) == 1 else f"{' and '.join(scores)}; their mean is a bound"),
@@ -60,7 +62,7 @@ def page(name: str, kind: type[Objective]) -> str:
         ("pairs looked at, each layer", f"{sum(visible_pairs(view, Depth(1)) for view in asked):,}"),
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
         ("passes over the text for a score", f"{sum(view.slots.lines for view in examined):,}"),
-        ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else "none: it counts"),
+        ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else none),
         ("states may be kept while writing", "yes" if all(map(cacheable, written)) else "no"),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
         ("leaks", "none" if not found else str(len(found))),

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "AR",
     "SightlineError",
     "__version__",
     "compare",
     "embed",
     "families",
     "fill",
+    "forecast",
     "generate",
     "read",
     "score",
@@ -36,16 +38,20 @@ if TYPE_CHECKING:
     from .errors import SightlineError
     from .runs.compare import compare
     from .runs.families import families
+    from .runs.forecast import forecast
     from .runs.see import see
     from .runs.train import train
     from .runs.write import embed, fill, generate, score
+    from .stacks.autoregression import AR
 
 _HOMES = {
+    "AR": "stacks.autoregression",
     "SightlineError": "errors",
     "compare": "runs.compare",
     "embed": "runs.write",
     "families": "runs.families",
     "fill": "runs.write",
+    "forecast": "runs.forecast",
     "generate": "runs.write",
     "read": "data",
     "score": "runs.write",

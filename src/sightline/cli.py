@@ -42,6 +42,7 @@ COMMANDS = {
     "fill": Command("write", "fill the blanks of a text"),
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
     "embed": Command("write", "one vector for each text"),
+    "forecast": Command("forecast", "forecast series of numbers, with intervals"),
     "see": Command("see", "what a model sees: declared beside measured, leaks named"),
     "families": Command("families", "every family with its sight drawn small"),
 }

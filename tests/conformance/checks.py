@@ -16,8 +16,8 @@ from sightline.objectives import Objective
 from sightline.objectives.model import Model, built
 from sightline.sight import NOTHING, View, cacheable, forbid_leaks, isolated, reach, score_of
 from sightline.stacks.cache import Cache
-from sightline.stacks.table import Table
-from sightline.stacks.transformer import Shape
+from sightline.stacks.pair import Pair
+from sightline.stacks.transformer import Shape, Transformer
 
 PAD, BOS, EOS, MASK = 0, 1, 2, 3
 WORDS = Vocabulary(16, 16, pad=PAD, bos=BOS, eos=EOS, mask=MASK, specials=(0, 1, 2, 3))
@@ -48,7 +48,7 @@ class Subject:
         objective = self.make(vocabulary)
         shape = Shape(layers * len(objective.halves), 32, 4, vocabulary.padded, 64, rope_base=100.0)
         model = built(objective, shape, Spelled(vocabulary), seed)  # type: ignore[arg-type]
-        if not isinstance(model.stack, Table):
+        if isinstance(model.stack, Transformer | Pair):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 torch.nn.init.normal_(model.head.weight, std=0.5)  # answers that differ
@@ -142,11 +142,14 @@ def gradients_flow_only_where_seen(subject: Subject) -> None:
     for view in asked_views(subject, rows):
         reached = reach(view, model.depth)[0]
         entered: list[torch.Tensor] = []  # stream by stream, in the order of the slots
-        handle = model.answering(view).stack.embedding.register_forward_hook(
-            lambda _, __, found, kept=entered: kept.append(found)
-        )
+        stack = model.answering(view).stack
+        handles = [
+            half.layers[0].register_forward_pre_hook(lambda _, given, kept=entered: kept.append(given[0]))
+            for half in getattr(stack, "halves", [stack])
+        ]
         states = model.states(view, rows.tokens)
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         direction = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(0))
         for slot in range(view.slots.count):
             found = torch.autograd.grad(
@@ -189,8 +192,9 @@ def scores_as_declared(subject: Subject) -> None:
     """The class of the score, derived from what each answer may depend on, is the one the family declares."""
     model = subject.model()
     for rows in (single(), packed()):
+        numbers = model.objective.reads == "numbers"
         for half in model.objective.halves:
-            assert score_of(list(half.examine(rows)), model.depth) == model.objective.score_class
+            assert score_of(list(half.examine(rows)), model.depth, numbers) == model.objective.score_class
 
 
 def writes_the_same_with_a_cache(subject: Subject) -> None:

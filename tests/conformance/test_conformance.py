@@ -37,7 +37,15 @@ from sightline.sight import Rule, View, everything, past
 
 def plain(kind: type[Any]) -> Subject:
     def make(vocabulary: Vocabulary) -> Any:
-        fields = {"rate": 0.3} if kind is Masked else {"n": 3} if kind.stack == "table" else {}
+        fields = (
+            {"rate": 0.3}
+            if kind is Masked
+            else {"n": 3}
+            if kind.stack == "table"
+            else {"p": 3}
+            if kind.stack == "linear"
+            else {}
+        )
         return kind(vocabulary, **fields)
 
     return Subject(make)
@@ -50,7 +58,7 @@ SUBJECTS |= {  # families that may be of another stack
 }
 KINDS = {name: FAMILIES[name.partition(",")[0]] for name in SUBJECTS}
 EXACT = [name for name, kind in KINDS.items() if kind.score_class == "exact"]
-LEARNED = [name for name, kind in KINDS.items() if kind.stack != "table"]
+LEARNED = [name for name, kind in KINDS.items() if kind.stack in ("transformer", "pair")]
 
 ANY: list[Callable[[Subject], None]] = [
     does_not_leak,

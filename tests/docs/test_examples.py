@@ -40,6 +40,8 @@ EXAMPLES = (
     "new_family.py",
     "towards.py",
     "engine.py",
+    "forecasting.py",
+    "forecasting.sh",
 )
 NEEDS = {"see.py": "quickstart.sh", "towards.py": "new_family.py"}
 PEERS = {"engine.py": "ctranslate2"}  # what an example imports beside the default installation
@@ -84,6 +86,12 @@ def printed(
     (place / "corpus").mkdir()
     for side, paragraphs in (("train", text[:-16]), ("valid", text[-16:-8]), ("test", text[-8:])):
         (place / "corpus" / f"{side}.txt").write_text("\n\n".join(paragraphs) * 2, encoding="utf-8")
+    months = [
+        f"S{one},{2015 + at // 12}-{at % 12 + 1:02}-01,{50 + 7 * one + at**3 // 5 % 11}"
+        for one in (1, 2)
+        for at in range(96)
+    ]
+    (place / "sales.csv").write_text("\n".join(["unique_id,ds,y", *months]), encoding="utf-8")
     scripts = tmp_path_factory.mktemp("scripts")
     evaluated = measure.evaluated
 

@@ -24,7 +24,9 @@ from sightline.training.settings import Optimization, Schedule
 HERE = Path(__file__).parent
 STEPS, BATCH, CONTEXT = 10, 4, 48
 TOLERANCE = 2e-3  # nats
-LEARNED: dict[str, dict[str, Any]] = {name: {} for name, kind in FAMILIES.items() if kind.stack != "table"}
+LEARNED: dict[str, dict[str, Any]] = {
+    name: {} for name, kind in FAMILIES.items() if kind.stack in ("transformer", "pair")
+}
 LEARNED |= {f"two_way, {body}": {"body": body} for body in ("lstm", "original")}
 
 

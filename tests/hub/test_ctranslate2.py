@@ -114,6 +114,7 @@ def test_other_sights_and_stacks_have_no_place(tokenizer: Tokenizer) -> None:
     lacking = {
         name: layout.lacks(built(kind(tokenizer.vocabulary), shape, tokenizer)) for name, kind in FAMILIES.items()
     }
+    assert lacking.pop("linear") == ("a linear instead of a transformer",)
     assert lacking.pop("causal") == ()
     assert lacking.pop("electra") == ("a judge instead of a head that predicts tokens",)
     assert lacking.pop("ngram") == ("a table instead of a transformer",)

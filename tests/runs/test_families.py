@@ -45,6 +45,7 @@ def test_every_family_is_told_of_once() -> None:
         ("ngram", np.tril(ALL) & np.triu(ALL, -3)),
         ("permuted", PERMUTED),
         ("two_way", np.block([[np.tril(ALL), ~ALL], [~ALL, np.triu(ALL)]])),
+        ("linear", np.tril(ALL)),  # eight numbers back is further than the picture reaches
     ],
 )
 def test_the_picture_is_the_sight_by_place(name: str, expected: np.ndarray) -> None:
@@ -61,16 +62,18 @@ def test_sight_is_named_by_place() -> None:
         "ngram": "near(3) & past",
         "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
         "two_way": "past & same_stream",
+        "linear": "near(7) & past",
     }
 
 
 def test_score_classes_sides_and_stacks() -> None:
     kinds = {name: family.score_class for name, family in TOLD.items() if family.score_class != "exact"}
-    assert kinds == {"masked": "pseudo", "electra": "discriminative"}
+    assert kinds == {"masked": "pseudo", "electra": "discriminative", "linear": "density"}
     sides = {name: family.given for name, family in TOLD.items() if family.given != "left"}
     assert sides == {"backward": "right", "masked": "both", "electra": "both"}
     stacks = {name: family.stack for name, family in TOLD.items() if family.stack != "transformer"}
-    assert stacks == {"two_way": "pair", "ngram": "table"}
+    assert stacks == {"two_way": "pair", "ngram": "table", "linear": "linear"}
+    assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {"linear": "numbers"}
 
 
 def test_pictures_stand_side_by_side_in_eighty_columns() -> None:

@@ -16,12 +16,13 @@ import torch
 from sightline import hub
 from sightline.data import train_tokenizer
 from sightline.errors import SightlineError
-from sightline.objectives import FAMILIES
+from sightline.objectives import FAMILIES as ALL
 from sightline.objectives.model import Model, built
 from sightline.runs.texts import prompts, read_all
 from sightline.runs.write import BLOCK, embed, fill, generate, score
 from sightline.stacks.transformer import Shape
 
+FAMILIES = {name: kind for name, kind in ALL.items() if kind.reads == "text"}
 WRITERS = [name for name, kind in FAMILIES.items() if kind.writes]
 LEFT_OR_RIGHT = ("causal", "backward", "prefix", "permuted", "ngram")
 

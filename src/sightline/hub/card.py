@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Rows
+from ..data.series import number_rows
 from ..objectives.model import Model
 from ..sight import drawn
 
@@ -20,6 +21,8 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     body, tables = model.parameter_counts()
     task = "fill-mask" if objective.columns == ("infilling",) else "text-generation"
     task = task if objective.writes else "feature-extraction"
+    if model.numbers:
+        task = "time-series-forecasting"
     lines = [
         "---",
         f"library_name: {'transformers' if class_name else 'sightline'}",
@@ -43,7 +46,7 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
         f"| score class | {objective.score_class} |",
         f"| writes | {objective.decoder} |",
         f"| parameters | {body:,} and {tables:,} in tables |",
-        f"| vocabulary | {tokenizer.size:,} ids ({tokenizer.kind}) |",
+        f"| vocabulary | {f'{tokenizer.size:,} ids ({tokenizer.kind})' if not model.numbers else 'numbers'} |",
         f"| context | {model.context:,} tokens |",
     ]
     lines += [f"| data | fingerprint {data_fingerprint} |"] if data_fingerprint else []
@@ -57,11 +60,16 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
         "fill-mask": 'sightline fill THIS_FOLDER "A text with a ___ in it."',
         "feature-extraction": 'sightline embed THIS_FOLDER "A text to be a vector."',
     }.get(task, "sightline generate THIS_FOLDER")
-    lines += ["", "```sh", example, 'sightline see THIS_FOLDER --text "What does it see?"', "```", ""]
+    commands = [example, 'sightline see THIS_FOLDER --text "What does it see?"']
+    if model.numbers:
+        commands = ["sightline forecast series.csv"]
+    lines += ["", "```sh", *commands, "```", ""]
     return "\n".join(lines)
 
 
 def _picture(model: Model) -> str:
+    if model.numbers:
+        return drawn(model.objective.read(number_rows([np.zeros(PLACES)], PLACES)))
     ids = model.objective.vocabulary.ordinary[:PLACES]
     rows = Rows.of([np.asarray(ids, dtype=np.int32)], model.tokenizer)
     return drawn(model.objective.read(rows))

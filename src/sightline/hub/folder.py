@@ -31,6 +31,8 @@ from ..objectives.base import Objective
 from ..objectives.model import Model, paired, token_table
 from ..stacks.head import Head
 from ..stacks.judge import Judge
+from ..stacks.linear import Linear, LinearHead
+from ..stacks.numbers import DensityHead
 from ..stacks.pair import Pair
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
@@ -110,7 +112,8 @@ def save(
         with whole_folder(folder) as aside:
             _write_json(aside / CONFIG, _config(model, form, architecture))
             written(_tensors(model, form, architecture), aside)
-            model.tokenizer.save(aside)
+            if not model.numbers:
+                model.tokenizer.save(aside)
             _write_json(aside / GENERATION, _generation(model.objective.vocabulary))
             text = card(model, architecture.class_name if architecture else None, results, data_fingerprint)
             (aside / CARD).write_text(text, encoding="utf-8")
@@ -144,8 +147,13 @@ def _generation(vocabulary: Vocabulary) -> dict[str, Any]:
 
 def _config(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Any]:
     vocabulary = model.objective.vocabulary
-    if form is None:
-        body: dict[str, Any] = {"stack": "table", "n": model.stack.n, "vocab_size": vocabulary.padded}
+    body: dict[str, Any]
+    if isinstance(model.head, DensityHead):
+        body = {"stack": "transformer", "shape": asdict(cast(Transformer, model.stack).shape), "law": model.head.law}
+    elif isinstance(model.stack, Linear):
+        body = {"stack": "linear", "p": model.stack.p}
+    elif form is None:
+        body = {"stack": "table", "n": model.stack.n, "vocab_size": vocabulary.padded}
     elif architecture is not None:
         return architecture.config(form, vocabulary)
     else:
@@ -158,6 +166,8 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
 def _tensors(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Tensor]:
     if isinstance(model.stack, Table):
         return model.stack.tensors()
+    if isinstance(model.stack, Linear) or isinstance(model.head, DensityHead):
+        return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if form is None:
         raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer, a pair or a table")
     state = {
@@ -177,8 +187,9 @@ def _notes(
 ) -> str:
     tables: dict[str, Any] = {
         "objective": told(model.objective),
-        "tokenizer": {"fingerprint": model.tokenizer.fingerprint, "ids": model.tokenizer.size},
     }
+    if not model.numbers:
+        tables["tokenizer"] = {"fingerprint": model.tokenizer.fingerprint, "ids": model.tokenizer.size}
     if form is not None:
         tables["shape"] = asdict(form.shape)
     if data_fingerprint is not None:
@@ -201,7 +212,9 @@ def _without_null(value: Any) -> Any:
     return value
 
 
-def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer | None = None) -> Model:
+def load(
+    folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer | None = None, numbers: bool = False
+) -> Model:
     """Read a model: a folder of ours, a run, or another's folder of an architecture that this house knows.
 
     Parameters
@@ -209,6 +222,7 @@ def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer
     folder : see ``located``.
     package : a package of your own that the folder's objective may be imported from; else only Sightline's are.
     tokenizer : instead of the folder's.
+    numbers : take a model that reads numbers too; who asks for texts would find no tokenizer in it.
 
     Raises
     ------
@@ -220,6 +234,13 @@ def load(folder: Path | str, *, package: str | None = None, tokenizer: Tokenizer
         raise SightlineError(f"{folder / CONFIG} is no table of settings", "Copy the model again")
     notes = _noted(folder / NOTES) if ours(folder) else None
     weight_files(folder)  # names pickles and missing shards before anything else is built
+    if config.get("model_type") == OURS and (config.get("stack") == "linear" or "law" in config):
+        if not numbers:
+            raise SightlineError(
+                f"the model in {folder} reads numbers, not texts",
+                "To forecast a table of numbers: sightline forecast; from Python: hub.load(FOLDER, numbers=True)",
+            )
+        return _of_numbers(folder, config, notes, package)
     held = _tokenizer(folder, tokenizer, notes)
     if config.get("model_type") == OURS and config.get("stack") == "table":
         return _table(folder, config, notes, held, package)
@@ -372,3 +393,24 @@ def _table(
             "Copy the model again",
         )
     return Model(objective, table, TableHead(table), tokenizer)
+
+
+def _of_numbers(folder: Path, config: Mapping[str, Any], notes: Mapping[str, Any] | None, package: str | None) -> Model:
+    """A model that reads numbers: a regression, or a transformer with a density for its head."""
+    if notes is None:
+        raise SightlineError(f"{folder} is not whole: {NOTES} is missing", "Copy the model again")
+    objective = revived(notes.get("objective", {}), Vocabulary(0, 0), folder / NOTES, package)
+    stack: Linear | Transformer
+    if config.get("stack") == "linear":
+        stack = Linear(int(config.get("p", 0)))
+        model = Model(objective, stack, LinearHead(stack), None)
+    else:
+        stack = Transformer(Shape(**filled(Shape, config.get("shape", {}), folder / CONFIG)))
+        model = Model(objective, stack, DensityHead(stack.shape.width, config["law"]), None)
+    try:
+        model.load_state_dict(tensors_in(folder))
+    except RuntimeError as error:
+        raise SightlineError(
+            f"{folder / WHOLE} does not fit its settings ({str(error).splitlines()[0]})", "Copy the model again"
+        ) from error
+    return model

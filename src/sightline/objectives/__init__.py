@@ -8,6 +8,7 @@ from .backward import Backward
 from .base import Objective
 from .causal import Causal
 from .electra import Electra
+from .linear import LinearAR
 from .masked import Masked
 from .ngram import NGram
 from .permuted import Permuted
@@ -16,7 +17,19 @@ from .two_way import TwoWay
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
 FAMILIES: dict[str, type[Objective]] = {
-    kind.family: kind for kind in (Causal, Backward, TwoWay, Masked, Electra, Prefix, Permuted, NGram)
+    kind.family: kind for kind in (Causal, Backward, TwoWay, Masked, Electra, Prefix, Permuted, NGram, LinearAR)
 }
 
-__all__ = ["FAMILIES", "Backward", "Causal", "Electra", "Masked", "NGram", "Objective", "Permuted", "Prefix", "TwoWay"]
+__all__ = [
+    "FAMILIES",
+    "Backward",
+    "Causal",
+    "Electra",
+    "LinearAR",
+    "Masked",
+    "NGram",
+    "Objective",
+    "Permuted",
+    "Prefix",
+    "TwoWay",
+]

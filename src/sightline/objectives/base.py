@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from .model import Model
 
-Column = Literal["whole text", "continuation", "infilling"]
+Column = Literal["whole text", "continuation", "infilling", "next number"]
 Given = Literal["left", "right", "both"]
+Stack = Literal["transformer", "pair", "table", "linear"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Objective(ABC):
     family: ClassVar[str]
     title: ClassVar[str]
     score_class: ClassVar[Score]
-    stack: ClassVar[Literal["transformer", "table", "pair"]] = "transformer"
+    stack: ClassVar[Stack] = "transformer"
     decoder: ClassVar[str]
     writes: ClassVar[bool] = True  # False: it has no distribution over tokens to write from
     writes_from: ClassVar[Given]

@@ -15,9 +15,11 @@ from ..sight import Depth, View, forbid_leaks, unasked, visible_pairs
 from ..stacks.cache import Cache
 from ..stacks.head import Head
 from ..stacks.judge import Judge
+from ..stacks.linear import Linear, LinearHead
 from ..stacks.look import Kernel, Look, on_device
 from ..stacks.makes import HOUSE, Make
 from ..stacks.native import answered
+from ..stacks.numbers import DensityHead
 from ..stacks.pair import Body, Pair
 from ..stacks.static import replayed
 from ..stacks.table import Table, TableHead
@@ -52,7 +54,7 @@ class Model(nn.Module):
     objective : the family.
     stack : looks in, states out; its width is the head's.
     head : states in, nats out.
-    tokenizer : text to ids and back.
+    tokenizer : text to ids and back; None where the model reads numbers.
     generator : a model that proposes tokens to this one, where the family has one (see ``Objective.generator``); its
         stack shares the tables of this one's. It answers the views that ask for tokens, this one those that judge.
     """
@@ -62,11 +64,11 @@ class Model(nn.Module):
         objective: Objective,
         stack: nn.Module,
         head: nn.Module,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         generator: Model | None = None,
     ) -> None:
         super().__init__()
-        rows = objective.vocabulary.padded if isinstance(stack, Table) else cast(Transformer, stack).shape.vocabulary
+        rows = stack.shape.vocabulary if isinstance(stack, Transformer | Pair) else objective.vocabulary.padded
         if rows < objective.vocabulary.size:
             raise SightlineError(
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
@@ -87,7 +89,8 @@ class Model(nn.Module):
         self.objective = objective
         self.stack = stack
         self.head = head
-        self.tokenizer = tokenizer
+        self.tokenizer = cast("Tokenizer", tokenizer)
+        self.numbers = tokenizer is None  # it reads numbers, and no verb of texts may be asked of it
         self.generator = generator
         self._kernel: Kernel | None = None
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
@@ -141,7 +144,7 @@ class Model(nn.Module):
     @property
     def context(self) -> int:
         """Positions the stack was made for."""
-        return 256 if isinstance(self.stack, Table) else cast(Transformer, self.stack).shape.context
+        return self.stack.shape.context if isinstance(self.stack, Transformer | Pair) else 256
 
     @property
     def device(self) -> torch.device:
@@ -283,9 +286,9 @@ class Model(nn.Module):
         """
         if (other := self.answering(view)) is not self:
             return other.flops(view)
-        if isinstance(self.stack, Table):
+        stack = self.stack
+        if not isinstance(stack, Transformer | Pair):
             return 0.0
-        stack = cast(Transformer, self.stack)
         sample = view.lines(slice(0, 8))
         pairs = visible_pairs(sample, self.depth) * view.slots.lines / sample.slots.lines
         asked = view.slots.lines * view.most_asks if view.most_asks < view.slots.count else view.ask_count
@@ -293,8 +296,10 @@ class Model(nn.Module):
         return stack.flops(view.slots.lines * view.slots.count, pairs) + head
 
 
-def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 0, make: Make = HOUSE) -> Model:
+def built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed: int = 0, make: Make = HOUSE) -> Model:
     """A fresh model of a family, with its generator if it has one; the same seed gives the same weights.
+
+    Where the shape has no vocabulary the model reads numbers, and its head is a density.
 
     Parameters
     ----------
@@ -303,17 +308,23 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
     return _built(objective, make.of(shape), tokenizer, seed, make)
 
 
-def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int, make: Make) -> Model:
+def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed: int, make: Make) -> Model:
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    if objective.stack == "linear":
+        window = Linear(getattr(objective, "p"))  # noqa: B009 - likewise
+        return Model(objective, window, LinearHead(window), tokenizer)
     shape = replace(shape, blank=shape.blank or objective.shows_nothing)
     body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = Transformer(shape) if body is None else paired(body, shape, objective.vocabulary, tokenizer)
-        if objective.score_class == "discriminative":
-            head: nn.Module = Judge(shape.width)
+        head: nn.Module
+        if not shape.vocabulary:
+            head = DensityHead(shape.width)
+        elif objective.score_class == "discriminative":
+            head = Judge(shape.width)
         else:
             barred, tied = objective.vocabulary.unpredictable, token_table(stack) if make.tied else None
             head = Head(shape.width, shape.vocabulary, barred, tied, make.head_bias, make.transform)
@@ -325,9 +336,10 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int, 
     return model
 
 
-def paired(body: Body, shape: Shape, vocabulary: Vocabulary, tokenizer: Tokenizer) -> Pair:
+def paired(body: Body, shape: Shape, vocabulary: Vocabulary, tokenizer: Tokenizer | None) -> Pair:
     """A fresh pair of stacks; only the original reads a tokenizer's pieces."""
-    return Pair(shape, body, tokenizer.pieces if body == "original" else (), vocabulary.bos, vocabulary.eos)
+    pieces = tokenizer.pieces if tokenizer is not None and body == "original" else ()
+    return Pair(shape, body, pieces, vocabulary.bos, vocabulary.eos)
 
 
 def token_table(stack: nn.Module) -> nn.Embedding:

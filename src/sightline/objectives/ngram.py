@@ -11,10 +11,11 @@ Chen and Goodman, An Empirical Study of Smoothing Techniques for Language Modeli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ..errors import SightlineError
 from ..sight import Rule, near, past
+from .base import Stack
 from .causal import Causal
 
 
@@ -31,7 +32,7 @@ class NGram(Causal):
 
     family: ClassVar[str] = "ngram"
     title: ClassVar[str] = "n-gram: each token from the few before it, by counting"
-    stack: ClassVar[Literal["transformer", "table", "pair"]] = "table"
+    stack: ClassVar[Stack] = "table"
     decoder: ClassVar[str] = "left to right"
 
     def __post_init__(self) -> None:

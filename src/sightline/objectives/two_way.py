@@ -26,7 +26,7 @@ from ..decoders.canvas import Canvas
 from ..errors import SightlineError
 from ..sight import Rule, Score, View, past, same_stream, side_by_side
 from .backward import Backward
-from .base import Column, Given, Objective
+from .base import Column, Given, Objective, Stack
 from .causal import Causal
 
 Body = Literal["transformer", "lstm", "original"]
@@ -55,7 +55,7 @@ class TwoWay(Objective):
     family: ClassVar[str] = "two_way"
     title: ClassVar[str] = "two-way (ELMo): from those before and from those after, by two halves"
     score_class: ClassVar[Score] = "exact"  # of each half
-    stack: ClassVar[Literal["transformer", "table", "pair"]] = "pair"
+    stack: ClassVar[Stack] = "pair"
     decoder: ClassVar[str] = "left to right by the first half, cached"
     writes_from: ClassVar[Given] = "left"
 

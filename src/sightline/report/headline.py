@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .record import Family, Results, Score
@@ -46,6 +47,8 @@ EMPTY = Cell("–")
 def headline(results: Results) -> Headline:
     """Every family's figures; a pseudo score stands in a column of its own, present only where there is one."""
     families = results.families
+    if results.numbers:
+        return _of_numbers(families)
     own = any((score := family.own_scale()) is not None and score.value is not None for family in families)
     infill = any(family.score("infill_chrf") is not None for family in families)
     headings = [
@@ -67,6 +70,32 @@ def headline(results: Results) -> Headline:
     ]
     lines = tuple(tuple(_line(family, own, infill)) for family in families)
     return Headline(tuple(headings), tuple((family.family, family.title) for family in families), lines)
+
+
+def _of_numbers(families: Sequence[Family]) -> Headline:
+    """The table for series of numbers: a density instead of bits, forecasts instead of writing."""
+    headings = (
+        Heading("parameters"),
+        Heading("nats per number", "density of the next number, lower is better"),
+        Heading("MASE", "forecast, lower is better"),
+        Heading("CRPS", "forecast, standard deviations, lower is better"),
+        Heading("numbers", "read"),
+        Heading("compute", "FLOPs"),
+        Heading("time", "training"),
+        Heading("speed", "numbers/s"),
+    )
+    lines = tuple(
+        (
+            Cell(count(family.parameters), small=_embeddings(family)),
+            *(_scored(family.score(name), 3) for name in ("nats_per_number", "mase", "crps")),
+            Cell(count(family.tokens_seen)),
+            Cell(power(family.flops)),
+            Cell(duration(family.seconds)),
+            Cell(count(family.tokens_per_second)),
+        )
+        for family in families
+    )
+    return Headline(headings, tuple((family.family, family.title) for family in families), lines)
 
 
 def _line(family: Family, own: bool, infill: bool) -> list[Cell]:

@@ -88,6 +88,9 @@ def _opening(found: Results, title: str) -> str:
         f"budget {budget} each" if budget else "",
         f"size {found.size}" if found.size else "",
         f"{_amount(found.corpus.get('bytes'))}B of text" if found.corpus.get("bytes") else "",
+        f"{_amount(found.corpus['numbers'])} numbers, {_amount(found.corpus['series'])} series"
+        if found.numbers
+        else "",
         f"{count(float(found.tokenizer['size']))} token ids" if found.tokenizer.get("size") else "",
         f"{max((family.seeds for family in found.families), default=1)} seed(s)",
     ]
@@ -128,8 +131,9 @@ def _table(found: Results) -> str:
         for (name, title), line in zip(laid.names, laid.lines, strict=True)
     )
     sample = _sampled(found.evaluation)
+    what = "numbers" if found.numbers else "text"
     return (
-        '<section aria-labelledby="table"><h2 id="table">The same text and budget for each</h2>'
+        f'<section aria-labelledby="table"><h2 id="table">The same {what} and budget for each</h2>'
         f'<p class="soft">Below a figure: its 95% interval. &lt;= is an upper bound.{escape(sample)}</p>'
         '<div class="scroll" role="region" aria-labelledby="table" tabindex="0"><table>'
         f'<thead><tr><th scope="col">family</th>{head}</tr></thead><tbody>{lines}</tbody></table></div></section>'
@@ -170,13 +174,16 @@ def _likelihoods(found: Results) -> str:
     for name, caption in (
         ("bits_per_byte", "Whole text. To the left is better."),
         ("continuation_bits_per_byte", "The second half of each piece, given the first. To the left is better."),
+        ("nats_per_number", "Density of each number, given all before it. To the left is better."),
+        ("crps", "CRPS of whole forecasts, in standard deviations. To the left is better."),
     ):
         marks = []
         for number, family in enumerate(found.families):
             score = family.likelihood() if name == "bits_per_byte" else family.score(name)
             if score is not None and score.value is not None:
                 marks.append(Whisker(family.family, score.value, score.low, score.high, number))
-        drawn = whiskers(marks, "bits per byte") if len(marks) > 1 else ""
+        unit = "bits per byte" if name.endswith("bits_per_byte") else name.replace("_", " ")
+        drawn = whiskers(marks, unit) if len(marks) > 1 else ""
         if drawn:
             drawings.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
     if not drawings:
@@ -212,7 +219,7 @@ def _curves(found: Results) -> str:
     trained = [one for one in learned if not one[1].judges]  # nats of labels have no height here
     if not trained:
         return ""
-    own = {family.family for _, family in trained if family.likelihood() is None}
+    own = {family.family for _, family in trained if family.likelihood() is None and not found.numbers}
     legend = "".join(
         f'<li><i class="{"own" if family.family in own else ""}" style="border-color:var(--c{number % COLOURS})"></i>'
         f"{escape(family.family)}</li>"
@@ -361,12 +368,19 @@ def _rules(found: Results) -> str:
             f"Continuation: the same second halves given the same first halves, for {', '.join(conditional)}. Not to "
             "be set beside whole texts: a second half is easier once the first is known."
         )
-    parts += [
-        "Writing: only between families that were given the same side. What was given stands under the figure.",
-        "Understanding: between all families; each is read by the same probe, its layer chosen on dev.",
-        "Losses: each family is asked another question, so heights of curves are compared within a kind only.",
-        "Speed and time: on this machine only.",
-    ]
+    if found.numbers:
+        parts += [
+            "May be compared: nats per number of all families here. Each is the density of the same numbers, in the "
+            "same unit, given all before them; it may be negative, and beside bits of a text it says nothing.",
+            "Forecasts: of the same blocks, from the same past. MASE judges the middle, CRPS the whole distribution.",
+        ]
+    else:
+        parts += [
+            "Writing: only between families that were given the same side. What was given stands under the figure.",
+            "Understanding: between all families; each is read by the same probe, its layer chosen on dev.",
+            "Losses: each family is asked another question, so heights of curves are compared within a kind only.",
+        ]
+    parts.append("Speed and time: on this machine only.")
     seeds = max((family.seeds for family in families), default=1)
     parts.append(
         "One seed: the intervals cover which documents were drawn, not the luck of one training. --seeds 3 shows that."

@@ -31,6 +31,9 @@ _QUESTIONS = (
     _Question("to continue a text", "continuation_bits_per_byte", True, 3, "bits per byte"),
     _Question("to tell texts apart (frozen states and a linear probe)", "understanding_accuracy", False, 1, "%", 100.0),
     _Question("to fill a blank that both sides surround", "infill_chrf", False, 1, "chrF"),
+    _Question("to foresee the next number", "nats_per_number", True, 3, "nats per number"),
+    _Question("to forecast the middle of what comes", "mase", True, 3, "MASE"),
+    _Question("to forecast with intervals", "crps", True, 3, "CRPS"),
 )
 _WRITING = _Question("", "chrf", False, 1, "chrF")
 
@@ -138,9 +141,10 @@ def _fastest(results: Results) -> str:
     timed = [one for one in results.families if one.tokens_per_second]
     if len(timed) < 2:
         return ""
+    unit = "numbers" if results.numbers else "tokens"
     first, second, *_ = sorted(timed, key=lambda one: -(one.tokens_per_second or 0))
     return (
-        f"For speed of training: {first.family} reads {count(first.tokens_per_second)} tokens/s, {second.family} "
+        f"For speed of training: {first.family} reads {count(first.tokens_per_second)} {unit}/s, {second.family} "
         f"{count(second.tokens_per_second)} (one measurement on this machine, no interval)."
     )
 

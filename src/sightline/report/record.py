@@ -193,6 +193,11 @@ class Results:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SightlineError(f"the results are not whole ({error!r})", "Make them again") from error
 
+    @property
+    def numbers(self) -> bool:
+        """Whether the corpus is a table of numbers rather than a text."""
+        return self.corpus.get("kind") == "numbers"
+
     def difference(self, a: str, b: str, score: str) -> Comparison | None:
         """The paired difference ``a`` minus ``b``, from whichever way round it was recorded."""
         for one in self.comparisons:

@@ -61,6 +61,7 @@ def compare(
     out: Path | None = None,
     seed: int = 0,
     rate: float = 0.0,
+    horizon: int = 0,
     tokenizer: str = "bpe",
     field: str = "text",
     label: str = "",
@@ -78,10 +79,12 @@ def compare(
     Examples:
         sightline compare python-docs --budget 60s
         sightline compare corpus/ --families causal,masked --budget 20Mtok --size mini --seeds 3 --out runs/mine
+        sightline compare series.csv --families linear,causal --budget 60s --horizon 24
 
     Args:
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
-            python-docs, or the name of a Hugging Face data set.
+            python-docs, or the name of a Hugging Face data set; or a table of numbers (.csv, .parquet: columns
+            unique_id, ds, y, or one column).
         families: names, parted by commas (see: sightline families).
         budget: what each family may spend on training, as in 60s, 5m, 20Mtok, 500steps, 1e15flop.
         size: tiny, mini, small, base, large or 1b: the same stack for every family.
@@ -91,8 +94,9 @@ def compare(
         out: the comparison's folder; the same command continues there, more families or seeds extend it.
         seed: the first seed.
         rate: factor on the learning rates of every family; 0: the swept ones.
+        horizon: on a table of numbers, how many are forecast at once; 0: by the length of the series, at most 24.
         tokenizer: bpe, bpe:4096, byte, char, wordpiece, or a path to a tokenizer.json.
-        field: the field of a record that holds the text.
+        field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label, for the understanding probe.
         documents: what a document of a .txt file is.
         strict: stop at the first bad row.
@@ -104,7 +108,8 @@ def compare(
         json: also write the results to this file.
     """
     from ..report import write_report
-    from .ground import claimed, held, laid
+    from .ground import claimed, forbid_numbers, held, laid
+    from .numbers import chosen, laid_numbers, reads_numbers
 
     given = {name: value for name, value in locals().items() if name in inspect.signature(compare).parameters}
     if recipe is not None:
@@ -117,8 +122,14 @@ def compare(
     else:
         wanted = Comparison(
             tuple(_families(families)), Source(corpus, field, label, documents, strict, tokenizer), size, context,
-            batch, budget, seed, seeds, rate, device, threads, dtype,
+            batch, budget, seed, seeds, rate, device, threads, dtype, horizon,
         )  # fmt: skip
+    numbers = reads_numbers(wanted.source)
+    if numbers:
+        usual = recipe is None and families == inspect.signature(compare).parameters["families"].default
+        wanted = replace(wanted, families=chosen(wanted.families, usual))
+    else:
+        forbid_numbers(wanted.families)
     _check(wanted)
     name = f"compare-{Path(wanted.source.corpus).stem or 'stdin'}-{wanted.size}-{wanted.budget.replace(' ', '')}"
     folder = Path(out) if out else Path("runs") / name
@@ -130,22 +141,26 @@ def compare(
         if (there := held(folder, wanted)) is not None:
             wanted = _extended(there, wanted, folder)
         source, count = wanted.source, threads or wanted.threads
-        ground = laid(source, place, wanted.seed, device, count, wanted.dtype)
-        wanted = replace(wanted, source=ground.source, device=ground.device, threads=ground.threads, dtype=ground.dtype)  # type: ignore[arg-type]
+        if numbers:
+            ground: Any = laid_numbers(wanted, device, count, wanted.dtype)
+        else:
+            ground = laid(source, place, wanted.seed, device, count, wanted.dtype)
+        wanted = replace(wanted, source=ground.source, device=ground.device, threads=ground.threads, dtype=ground.dtype)
         if print_recipe:
             print(wanted.text(), end="")
             return None
         wanted.save(folder / "recipe.toml")
-        results = _results(ground, wanted, folder) | {"command": _command(given)}
+        results = (_on_numbers if numbers else _results)(ground, wanted, folder) | {"command": _command(given)}
         path = folder / "report.html"
         write_json(folder / "results.json", results)
         write_report(results, path)
         if json is not None:
             write_json(Path(json), results)
     model = folder / wanted.families[0] / f"seed-{wanted.seed}" / "model"
-    return CompareResult(
-        folder, path, results, f"sightline see {shlex.quote(str(model))} --text 'a sentence of your own'"
-    )
+    following = f"sightline see {shlex.quote(str(model))} --text 'a sentence of your own'"
+    if numbers:
+        following = f"sightline forecast {shlex.quote(wanted.source.corpus)} --horizon {results['corpus']['horizon']}"
+    return CompareResult(folder, path, results, following)
 
 
 def _check(wanted: Comparison) -> None:
@@ -162,7 +177,7 @@ def _check(wanted: Comparison) -> None:
         raise SightlineError(
             f"rows of {wanted.context} tokens are too short to write passages in", f"Use {LEAST_CONTEXT} or more"
         )
-    for name, value in (("batch", wanted.batch), ("rate", wanted.rate)):
+    for name, value in (("batch", wanted.batch), ("rate", wanted.rate), ("horizon", wanted.horizon)):
         if value < 0 or not math.isfinite(value):
             raise SightlineError(f"a {name} of {value} means nothing", "Use 0 for the default, or more")
 
@@ -256,6 +271,21 @@ def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]
         "families": families,
         "floors": floors,
         "comparisons": comparisons,
+    }
+
+
+def _on_numbers(ground: Any, wanted: Comparison, folder: Path) -> dict[str, Any]:
+    """As ``_results``, for a table of numbers."""
+    from .numbers import results_on_numbers
+
+    return {
+        "schema": SCHEMA,
+        "budget": _budget(wanted),
+        "command": "",
+        "seed": wanted.seed,
+        "size": wanted.size,
+        "recipe": wanted.text(),
+        **results_on_numbers(wanted, folder, ground),
     }
 
 

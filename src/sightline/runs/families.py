@@ -172,7 +172,7 @@ def _view(objective: Objective) -> View:
     place = np.arange(PLACES)
     words = objective.vocabulary.ordinary
     rows = Rows(
-        tokens=np.atleast_2d(words[place % len(words)]).astype(np.int32),
+        tokens=np.atleast_2d(words[place % len(words)] if len(words) else place).astype(np.int32),
         documents=np.zeros((1, PLACES), np.int32),
         numbers=np.zeros(1, np.int64),
         visits=np.zeros(1, np.int64),

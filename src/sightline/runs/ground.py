@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -207,6 +207,18 @@ def objective_for(family: str, tokenizer: Tokenizer, fields: dict[str, Any]) -> 
         known = ", ".join(sorted(settings_of(kind))) or "none"
         raise SightlineError(f"{family} has no setting {unknown[0]!r}", f"Its settings: {known}")
     return kind(tokenizer.vocabulary, **fields)
+
+
+def forbid_numbers(families: Sequence[str]) -> None:
+    """Refuse families that read numbers where the corpus is a text; unknown names are refused elsewhere."""
+    from ..objectives import FAMILIES
+
+    for name in families:
+        if name in FAMILIES and FAMILIES[name].reads == "numbers":
+            raise SightlineError(
+                f"{name} reads numbers, and this is a text",
+                "Give a table of numbers (.csv or .parquet) to forecast or to compare",
+            )
 
 
 def settings_of(kind: type[Objective]) -> set[str]:

@@ -95,12 +95,12 @@ class Examination:
             probe.measured,
             *written.measured,
         ]
-        _measured_to(place / "measured.npz", measured)
+        measured_to(place / "measured.npz", measured)
         return {
             "samples": [sample.record() for sample in written.samples],
             "probe_layer": probe.layer,
             "evaluation_seconds": time.perf_counter() - start,
-            "measured": [_words(one) for one in measured],
+            "measured": [kept_words(one) for one in measured],
             "place": place.name,
         }
 
@@ -230,6 +230,14 @@ def joined(
     outcomes: dict[str, list[dict[str, Any]]], examination: Examination, seed: int, names: Sequence[str], folder: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """One record per family over its seeds; the floors; and the paired differences between families."""
+    families, comparisons, scores_of = families_of(outcomes, seed, names, folder)
+    return families, _floors(examination, scores_of, outcomes, seed), comparisons
+
+
+def families_of(
+    outcomes: dict[str, list[dict[str, Any]]], seed: int, names: Sequence[str], folder: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any]:
+    """One record per family over its seeds; paired differences between families; and the scores of a name."""
     from ..evaluation.score import compared, scored
 
     measured: dict[str, list[list[Measured]]] = {
@@ -268,7 +276,7 @@ def joined(
                     {"a": one, "b": other, "score": mine[0].name, "column": mine[0].column}
                     | {"difference": found.value, "low": found.low, "high": found.high}
                 )
-    return families, _floors(examination, scores_of, outcomes, seed), comparisons
+    return families, comparisons, scores_of
 
 
 def _floors(examination: Examination, scores_of: Any, outcomes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
@@ -288,13 +296,15 @@ def _floors(examination: Examination, scores_of: Any, outcomes: dict[str, Any], 
     return floors
 
 
-def _words(one: Measured) -> dict[str, str]:
+def kept_words(one: Measured) -> dict[str, str]:
+    """What a record keeps of a measurement beside its numbers."""
     return {
         key: str(getattr(one, key)) for key in ("name", "unit", "class_", "column", "context_rule", "note", "missing")
     }
 
 
-def _measured_to(path: Path, measured: Sequence[Measured]) -> None:
+def measured_to(path: Path, measured: Sequence[Measured]) -> None:
+    """Keep what one run got on each document."""
     import numpy as np
 
     arrays = {}

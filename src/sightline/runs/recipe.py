@@ -129,6 +129,7 @@ class Comparison(_Kept):
     families, seeds : what is run; a folder may be extended by more of both. seed : the first.
     source, size, context, batch, budget : as in ``Recipe``; 0 is the size's own.
     rate : factor on the learning rates; 0: the swept ones. device, threads, dtype : where and how it runs.
+    horizon : numbers of a forecast, where the corpus is a table of numbers; 0: by its length.
     """
 
     families: tuple[str, ...]
@@ -143,11 +144,12 @@ class Comparison(_Kept):
     device: str
     threads: int
     dtype: Literal["auto", "float32", "bfloat16"]
+    horizon: int = 0
     version: int = VERSION
 
     def difference(self, other: Comparison) -> str:
         """The first setting by which another recipe is another comparison, or nothing: families and seeds extend it."""
-        found = _first_difference(self, other, ("size", "context", "batch", "budget", "seed", "rate"))
+        found = _first_difference(self, other, ("size", "context", "batch", "budget", "seed", "rate", "horizon"))
         return found or _other_text(self.source, other.source)
 
 

@@ -149,7 +149,7 @@ def train(
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
-    from .ground import claimed, held, laid, objective_for
+    from .ground import claimed, forbid_numbers, held, laid, objective_for
 
     given = {name: value for name, value in locals().items() if name in inspect.signature(train).parameters}
     if recipe is not None:
@@ -163,6 +163,7 @@ def train(
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
             like=like,
         )  # fmt: skip
+    forbid_numbers((wanted.family,))
     begun = _begun(wanted)
     if begun is not None and not context and recipe is None:
         wanted = replace(wanted, context=min(wanted.context, begun.context))
@@ -423,7 +424,7 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
     model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
     if recipe.init == "counts":
-        if objective.stack != "transformer" or not objective.writes:
+        if objective.stack != "transformer" or not objective.writes or objective.shows_nothing:
             raise SightlineError(f"{recipe.family} cannot begin from counts of pairs", "Leave --init away")
         counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
         begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)
@@ -598,5 +599,5 @@ def _floor(ground: Ground, recipe: Recipe) -> tuple[Model, int]:
     from .ground import objective_for
     from .measure import FLOOR
 
-    counts = fresh(ground, recipe, objective_for(FLOOR, ground.tokenizer, {}))
+    counts = fresh(ground, replace(recipe, init="random"), objective_for(FLOOR, ground.tokenizer, {}))
     return counts, _fitted(ground, recipe, counts, FLOOR_TOKENS).tokens

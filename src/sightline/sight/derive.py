@@ -170,11 +170,12 @@ def cacheable(view: View) -> bool:
     return not bool((pairs & changes).any())
 
 
-def score_of(views: Iterable[View], depth: Depth) -> Score:
+def score_of(views: Iterable[View], depth: Depth, numbers: bool = False) -> Score:
     """What the views' answers, summed, are: the likelihood of one distribution over the asked tokens, or not.
 
     Every asked position stands in a graph with an arrow to each asked position that its answer may depend on. Where
-    the arrows leave only one order, that is a chain rule: ``exact`` (a chain of finite memory too). No circle, but
+    the arrows leave only one order, that is a chain rule: ``exact`` (a chain of finite memory too), or a ``density``
+    where the answers are ``numbers``. No circle, but
     answers that ignore each other: ``nar``. A circle is no distribution over texts: ``pseudo``. Judged slots answer no
     token: ``discriminative``.
     """
@@ -201,7 +202,7 @@ def score_of(views: Iterable[View], depth: Depth) -> Score:
     for chain in chains.values():
         if any(before not in sees[asked] for before, asked in itertools.pairwise(chain)):
             return "nar"
-    return "exact"
+    return "density" if numbers else "exact"
 
 
 def _topological(sees: dict[tuple[int, int], set[tuple[int, int]]]) -> list[tuple[int, int]] | None:

@@ -41,8 +41,13 @@ def _within_document(sight: Rule) -> Rule:
 
 
 def resolved(codes: Ints, tokens: NDArray[Any], nothing: int) -> Ints:
-    """Token ids [lines, slots] of codes [lines, slots]: from ``tokens`` [lines, positions], fixed, or ``nothing``."""
+    """Token ids [lines, slots] of codes [lines, slots]: from ``tokens`` [lines, positions], fixed, or ``nothing``.
+
+    Numbers instead of ids stay what they are, and NaN shows nothing.
+    """
     from_row = tokens[np.arange(len(codes))[:, None], np.maximum(codes, 0)]
+    if tokens.dtype.kind == "f":
+        return np.where(codes >= 0, from_row, np.nan if nothing == NOTHING else nothing)
     if codes.min(initial=0) >= 0:
         return from_row.astype(np.int64)
     return np.where(codes >= 0, from_row, np.where(codes == NOTHING, nothing, -2 - codes)).astype(np.int64)

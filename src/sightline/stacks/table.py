@@ -25,9 +25,9 @@ from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..progress import Bar
 from ..sight import NO_DOCUMENT, Depth
-from .attention import allowed
 from .cache import Cache
 from .head import Graded
+from .history import histories
 from .look import Look
 
 Ints = NDArray[np.int64]
@@ -36,7 +36,6 @@ Floats = NDArray[np.float64]
 NO_TOKEN = -1  # in a history: nothing stands there
 UNSEEN = -1  # instead of the number of a history: it never occurred
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the counts of counts are too few to tell (as in KenLM)
-PAIRS = 2**22  # (asking, seen) pairs looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,20 +189,8 @@ class Table(nn.Module):
         ``NO_TOKEN`` stands where there is none. With a cache, slots may also see those held.
         """
         shown = look if cache is None else cache.seen_with(look)
-        lines, slots = look.tokens.shape
-        reach = min(self.width, shown.tokens.shape[1])
-        states = torch.full((lines, slots, self.width), NO_TOKEN, device=look.tokens.device)
-        step = max(1, PAIRS // max(1, slots * shown.tokens.shape[1]))
-        for start in range(0, lines, step):
-            part = torch.arange(start, min(start + step, lines), device=look.tokens.device)
-            asking, seen = look.lines(part), shown.lines(part)
-            readable = (seen.tokens >= 0) & (seen.document != NO_DOCUMENT)
-            truth = allowed(look.sight, asking, seen) & readable[:, None, :]
-            nowhere = int(shown.order.min()) - 1
-            latest = torch.where(truth, seen.order[:, None, :], nowhere).topk(reach, dim=-1)
-            index, found = latest.indices.flip(-1), latest.values.flip(-1) > nowhere
-            token = seen.tokens[:, None, :].expand(-1, slots, -1).gather(2, index)
-            states[part, :, self.width - reach :] = torch.where(found, token, NO_TOKEN)
+        readable = (shown.tokens >= 0) & (shown.document != NO_DOCUMENT)
+        states = histories(look, shown, self.width, readable, NO_TOKEN)
         if taps is not None:
             taps.extend([states, states])
         if cache is not None:

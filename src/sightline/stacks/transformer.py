@@ -20,6 +20,7 @@ from .attention import Mask, allowed, attend
 from .cache import Cache
 from .flex import block_mask
 from .look import Look
+from .numbers import Numbers
 from .parts import (
     Activation,
     Norm,
@@ -41,7 +42,7 @@ class Shape:
     Parameters
     ----------
     layers, width, heads : as ever; ``kv_heads`` < ``heads`` is grouped-query attention (1: multi-query).
-    vocabulary : rows of the embedding table. context : positions, where a table of them is learned.
+    vocabulary : rows of the embedding table; 0: numbers are read. context : positions, where they have a table.
     head_width : width / heads unless given. hidden : width of the feed-forward layer, 4 * width unless given.
     table_width : of the tables of tokens, positions and segments; what they give is projected to ``width`` (ELECTRA).
     norm, norm_gain, norm_bias, norm_eps, norm_place : ``pre`` (Xiong et al., 2020), ``post`` (Vaswani et al., 2017) or
@@ -220,6 +221,13 @@ class Layer(nn.Module):
         return x + dropped(fed if self.after_feed is None else self.after_feed(fed))
 
 
+def _entry(shape: Shape) -> nn.Embedding:
+    """The table of tokens, or where there is no vocabulary what takes numbers in its stead."""
+    if shape.vocabulary:
+        return nn.Embedding(shape.vocabulary, shape.of_table)
+    return cast(nn.Embedding, Numbers(shape.of_table))
+
+
 class Transformer(nn.Module):
     """States [B, S, W] of the slots of a look.
 
@@ -231,7 +239,7 @@ class Transformer(nn.Module):
     def __init__(self, shape: Shape, table: bool = True) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.vocabulary, shape.of_table) if table else None
+        self.embedding = _entry(shape) if table else None
         if shape.positions == "learned":
             tables = (nn.Embedding(shape.context, shape.of_table) for _ in range(shape.position_tables))
             self.places = nn.ModuleList(tables)
@@ -302,10 +310,13 @@ class Transformer(nn.Module):
 
     def embedded(self, look: Look, vectors: Tensor | None = None) -> Tensor:
         """What enters the first layer, [B, S, W]; ``vectors`` are the tokens' own, where there is no table here."""
-        x = vectors if self.embedding is None else self.embedding(look.tokens.clamp(min=0))
-        assert x is not None, "a transformer without a table is given vectors"
-        nothing = (look.tokens < 0)[..., None]
-        x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
+        if not self.shape.vocabulary:
+            x = cast(nn.Module, self.embedding)(look.tokens)
+        else:
+            x = vectors if self.embedding is None else self.embedding(look.tokens.clamp(min=0))
+            assert x is not None, "a transformer without a table is given vectors"
+            nothing = (look.tokens < 0)[..., None]
+            x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
         if self.shape.positions == "learned":
             ids = look.positions if look.positions.dim() == 3 else look.positions[..., None]
             self._check(ids)
