@@ -17,7 +17,7 @@ from .two_way import TwoWay
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
 FAMILIES: dict[str, type[Objective]] = {
-    kind.family: kind for kind in (Causal, Backward, TwoWay, Masked, Electra, Prefix, Permuted, NGram, LinearAR)
+    kind.family: kind for kind in (Causal, Backward, Masked, Electra, Prefix, Permuted, TwoWay, NGram, LinearAR)
 }
 
 __all__ = [
