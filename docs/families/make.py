@@ -48,7 +48,7 @@ def page(name: str, kind: type[Objective]) -> str:
     flops = sum(model.flops(view) for view in asked)
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
-        ("score", f"{score_of(list(objective.examine(one)), depth)}"),
+        ("score", kind.score_class if kind.score_class == "bound" else score_of(list(objective.examine(one)), depth)),
         ("columns", ", ".join(objective.columns)),
         ("writes", objective.decoder),
         ("stack", objective.stack),

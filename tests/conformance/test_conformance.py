@@ -29,16 +29,22 @@ from checks import (
 from sightline.data import RowDraws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.errors import LeakError
-from sightline.objectives import FAMILIES, Backward, Causal, Masked, Prefix
+from sightline.objectives import FAMILIES, Backward, BlockDiffusion, Causal, Diffusion, Masked, Prefix
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model
-from sightline.sight import Rule, View, everything, past
+from sightline.sight import Rule, View, asker, everything, past, seen, streams
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "masked": {"rate": 0.3},
+    "hybrid": {"masked": 0.5},
+    "block_diffusion": {"block": 3},
+    "ngram": {"n": 3},
+}
 
 
 def plain(kind: type[Any]) -> Subject:
     def make(vocabulary: Vocabulary) -> Any:
-        fields = {"rate": 0.3} if kind is Masked else {"n": 3} if kind.stack == "table" else {}
-        return kind(vocabulary, **fields)
+        return kind(vocabulary, **FIELDS.get(kind.family, {}))
 
     return Subject(make)
 
@@ -168,6 +174,26 @@ class Growing(Prefix):
         return past | everything
 
 
+@dataclass(frozen=True)
+class Peeking(BlockDiffusion):
+    """A noised block sees its own clean copy."""
+
+    block: int = 3
+
+    @property
+    def rule(self) -> Rule:
+        return super().rule | (streams(1, 0) & (seen.segment <= asker.segment))
+
+
+@dataclass(frozen=True)
+class Unweighted(Diffusion):
+    """Without the weight: BERT at all rates, and no bound."""
+
+    def examine(self, rows: Rows) -> Iterator[View]:
+        for view in super().examine(rows):
+            yield replace(view, weights=(view.weights > 0).astype(np.float32), _asked={})
+
+
 def ignores_sight(model: Model) -> None:
     model.kernel = "full"
 
@@ -195,12 +221,14 @@ def stale(model: Model) -> None:
 
 PLANTED = [
     (does_not_leak, Subject(Mispaired)),
+    (does_not_leak, Subject(Peeking)),
     (keeps_documents_apart, Subject(Unpacked)),
     (keeps_documents_apart, Subject(Causal, ignores_sight)),
     (moves_only_what_it_may, Subject(Causal, ignores_sight)),
     (gradients_flow_only_where_seen, Subject(Backward, ignores_sight)),
     (adds_up_to_one, Subject(Mispaired)),
     (asks_everything_once, Subject(Forgetful)),
+    (asks_everything_once, Subject(Unweighted)),
     (scores_as_declared, Subject(Overconfident)),
     (writes_the_same_with_a_cache, Subject(Causal, stale)),
     (gives_the_same_loss_for_the_same_seed, Subject(Moody)),

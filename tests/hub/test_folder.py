@@ -23,7 +23,10 @@ from sightline.hub import folder as folders
 from sightline.hub.schema import fits
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
+from sightline.objectives.diffusion import Diffusion
+from sightline.objectives.hybrid import Hybrid
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
@@ -112,10 +115,15 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     Backward,
     lambda v: Prefix(v, empty=0.25),
     lambda v: Masked(v, rate=0.3, rate_end=0.1, hide="span"),
+    lambda v: Hybrid(v, masked=0.75, rate_end=None),
+    lambda v: Diffusion(v, masks="counted", least=0.01),
+    lambda v: BlockDiffusion(v, block=2, schedule="cosine"),
 ]
 
 
-@pytest.mark.parametrize("make", FAMILIES, ids=["causal", "backward", "prefix", "masked"])
+@pytest.mark.parametrize(
+    "make", FAMILIES, ids=["causal", "backward", "prefix", "masked", "hybrid", "diffusion", "blocks"]
+)
 def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Callable[[Any], Objective]) -> None:
     model = fresh(make(tokenizer.vocabulary), tokenizer)
     hub.save(model, tmp_path / "model", recipe={"seed": 1}, results={"bits": 2.5}, data_fingerprint="abc")

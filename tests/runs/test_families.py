@@ -25,7 +25,11 @@ def seen(name: str) -> np.ndarray:
 
 
 def test_every_family_is_told_of_once() -> None:
-    assert list(TOLD) == list(FAMILIES) == ["causal", "backward", "masked", "prefix", "ngram"]
+    assert (
+        list(TOLD)
+        == list(FAMILIES)
+        == ["causal", "backward", "masked", "prefix", "hybrid", "diffusion", "block_diffusion", "ngram"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,11 +39,21 @@ def test_every_family_is_told_of_once() -> None:
         ("backward", np.triu(ALL)),
         ("masked", ALL),
         ("prefix", np.tril(ALL) | (np.arange(PLACES) < OPENING)[None] & (np.arange(PLACES) < OPENING)[:, None]),
+        ("hybrid", np.tril(ALL)),
+        ("diffusion", ALL),
         ("ngram", np.tril(ALL) & np.triu(ALL, -3)),
     ],
 )
 def test_the_picture_is_the_sight_by_place(name: str, expected: np.ndarray) -> None:
     assert (seen(name) == expected).all()
+
+
+def test_block_diffusion_is_drawn_with_both_of_its_streams() -> None:
+    """Clean, then noised, in blocks of four: the noised see themselves and the clean blocks before."""
+    block = np.arange(PLACES) // 4
+    clean, own = block[None] <= block[:, None], block[None] == block[:, None]
+    both = np.block([[clean, ALL & False], [block[None] < block[:, None], own]])
+    assert (seen("block_diffusion") == both).all()
 
 
 def test_sight_is_named_by_place() -> None:
@@ -48,20 +62,34 @@ def test_sight_is_named_by_place() -> None:
         "backward": "future",
         "masked": "everything",
         "prefix": "opening | past",
+        "hybrid": "past",
+        "diffusion": "everything",
+        "block_diffusion": "(seen.segment < asker.segment & streams(1, 0)) | (seen.segment <= asker.segment & "
+        "streams(0, 0)) | (seen.segment == asker.segment & streams(1, 1))",
         "ngram": "near(3) & past",
     }
 
 
 def test_score_classes_sides_and_stacks() -> None:
-    assert [family.score_class for family in TOLD.values()] == ["exact", "exact", "pseudo", "exact", "exact"]
-    assert [family.given for family in TOLD.values()] == ["left", "right", "both", "left", "left"]
-    assert [family.stack for family in TOLD.values()] == ["transformer"] * 4 + ["table"]
+    assert [family.score_class for family in TOLD.values()] == [
+        *("exact", "exact", "pseudo", "exact", "exact"),
+        "bound",
+        "bound",
+        "exact",
+    ]
+    assert [family.given for family in TOLD.values()] == [
+        *("left", "right", "both", "left", "left"),
+        "both",
+        "left",
+        "left",
+    ]
+    assert [family.stack for family in TOLD.values()] == ["transformer"] * 7 + ["table"]
 
 
 def test_pictures_stand_side_by_side_in_eighty_columns() -> None:
     text = str(families())
-    first = text.splitlines()[0].split()
-    assert first == list(FAMILIES)
+    heads = [line.split() for line in text.splitlines() if line.split() and set(line.split()) <= set(FAMILIES)]
+    assert [name for line in heads for name in line] == list(FAMILIES)
     assert text.splitlines()[1].count("■") == 1 + PLACES + PLACES + OPENING + 1
     assert max(len(line) for line in text.splitlines()) <= 80
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Column = Literal["whole text", "continuation", "infilling"]
 Given = Literal["left", "right", "both"]
+Sampler = Literal["next", "refine", "surest", "random", "ancestral", "remasking"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Objective(ABC):
     stack: ClassVar[Literal["transformer", "table"]] = "transformer"
     decoder: ClassVar[str]
     writes_from: ClassVar[Given]
+    sampler: ClassVar[Sampler] = "next"
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
 
     @property
@@ -94,6 +96,21 @@ class Objective(ABC):
     def stops(self) -> tuple[int, ...]:
         """Marks that end a text when written."""
         return (self.vocabulary.eos,)
+
+    @property
+    def scores_from(self) -> Given:
+        """The side of a long text that its windows take along when they are scored."""
+        return self.writes_from
+
+    @property
+    def blocks_of(self) -> int:
+        """Places that are written before the next so many are begun, counted from the beginning; 0: no blocks."""
+        return 0
+
+    @property
+    def two_sided(self) -> Objective:
+        """The family as it is read with both sides given: another where it has two ways to be read, else itself."""
+        return self
 
     def counts(self, views: list[View]) -> dict[str, float]:
         """The answers of each term's name, from the views alone: what a term's total is divided by."""

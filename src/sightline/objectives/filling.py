@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..decoders.canvas import Canvas
-from ..decoders.policy import Beam, NextPlace, Policy, Refine
+from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
 from .model import Model
-from .pen import LINES, USUAL, WAYS, Ids, Pen, Text, piece_after, reading, trimmed, way
+from .pen import LINES, USUAL, Course, Ids, Pen, Text, piece_after, reading, trimmed
 
 BLANK = re.compile(r"_{3,}(?::(\d+))?|\[MASK\]")
 
@@ -110,6 +110,7 @@ def fill(
     sampling: Sampling | None = None,
     seed: int = 0,
     iterations: int = 10,
+    sampler: str = "",
 ) -> list[Text]:
     """Each text with its blanks filled.
 
@@ -125,6 +126,7 @@ def fill(
         the likeliest is asked for, the candidates are those of a beam search.
     seed : of the draws.
     iterations : rounds of refinement.
+    sampler : which places are written when, where both sides are seen; none: the family's own.
 
     Raises
     ------
@@ -132,28 +134,32 @@ def fill(
     """
     if candidates < 1:
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
+    model = model.two_sided
     side = model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if side == "both" else USUAL), seed)
+    course = Course.of(model.objective, sampler, iterations)
     joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
     gapped = [_Gapped.of(text, pen, joins) for text in texts]
     with reading(model):
         if side == "both":
-            _refined(pen, gapped, iterations)
-            return [text.done(model, "both", f"{way(side, iterations)}, {pen.sampling}") for text in gapped]
-        _chosen(pen, gapped, candidates)
+            _refined(pen, gapped, course)
+            return [text.done(model, "both", f"{course.words(side)}, {pen.sampling}") for text in gapped]
+        _chosen(pen, gapped, candidates, course)
     if candidates == 1:
-        return [text.done(model, side, f"{WAYS[side]}, {pen.sampling}") for text in gapped]
+        return [text.done(model, side, f"{course.words(side)}, {pen.sampling}") for text in gapped]
     drawn = "a beam search" if pen.sampling.greedy else f"tokens {pen.sampling}"
-    how = f"of {candidates} candidates written {WAYS[side]} ({drawn}), the one under which the rest is likeliest"
+    how = (
+        f"of {candidates} candidates written {course.words(side)} ({drawn}), the one under which the rest is likeliest"
+    )
     return [text.done(model, "both", how) for text in gapped]
 
 
-def _refined(pen: Pen, gapped: list[_Gapped], iterations: int) -> None:
+def _refined(pen: Pen, gapped: list[_Gapped], course: Course) -> None:
     """Fill all blanks by refinement, seeing both sides."""
-    with bar("filling", -(-len(gapped) // LINES) * iterations, "rounds") as shown:
+    with bar("filling", -(-len(gapped) // LINES) * course.iterations, "rounds") as shown:
         for start in range(0, len(gapped), LINES):
             batch = gapped[start : start + LINES]
-            done = pen.write(Canvas.laid([text.laid() for text in batch]), Refine(iterations), shown=shown)
+            done = pen.write(Canvas.laid([text.laid() for text in batch]), course.policy, shown=shown)
             for line, text in enumerate(batch):
                 at = len(text.ids[0])
                 for blank, gap in enumerate(text.gaps):
@@ -162,11 +168,11 @@ def _refined(pen: Pen, gapped: list[_Gapped], iterations: int) -> None:
                 text.logprob = float(done.total[line])
 
 
-def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int) -> None:
+def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int, course: Course) -> None:
     """Fill blank after blank from the family's side, each with the candidate that suits what follows it best."""
     from_right = pen.model.objective.writes_from == "right"
-    beam = pen.sampling.greedy and candidates > 1
-    policy: Policy = Beam(candidates, n_best=candidates) if beam else NextPlace()
+    beam = pen.sampling.greedy and candidates > 1 and course.sampler == "next"
+    policy: Policy = Beam(candidates, n_best=candidates) if beam else course.policy
     copies = 1 if beam else candidates
     together = max(1, LINES // candidates)
     batches = [
@@ -208,5 +214,6 @@ def _best(pen: Pen, text: _Gapped, blank: int, new: list[NDArray[Any]], logprobs
         sequences.append(np.array([*rest, *ids, *known] if from_right else [*known, *ids, *rest]))
         asked = np.arange(len(sequences[-1])) < len(rest)
         wanted.append(asked if from_right else asked[::-1])
-    nats, _ = pen.model.examined(Rows.of(sequences, pen.model.tokenizer, wanted=wanted))
+    alike = np.zeros(len(sequences), dtype=np.int64)  # where a bound is drawn, all candidates get the same draws
+    nats, _ = pen.model.examined(Rows.of(sequences, pen.model.tokenizer, wanted=wanted, numbers=alike))
     return int(nats.argmin())

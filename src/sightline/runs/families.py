@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PLACES = 6  # tokens of a picture: enough to tell a window from a triangle, few enough to stand side by side
 OPENING = 2  # of which a prefix takes so many
 GAP = 24  # between pictures of the sheet
+WIDE, APART = 80, "   "  # of a terminal; between pictures in it
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,8 @@ class Families:
     next: str = "sightline compare python-docs --budget 60s"
 
     def __str__(self) -> str:
-        names = [family.family for family in self.families]
-        drawings = [family.drawing.splitlines() for family in self.families]
-        widths = [max(len(name), *map(len, lines)) for name, lines in zip(names, drawings, strict=True)]
-        rows = [names, *zip(*drawings, strict=True)]
-        pictures = ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        columns = [[family.family, *family.drawing.splitlines()] for family in self.families]
+        pictures = [line for band in _bands(columns) for line in (*band, "")][:-1]
         told = [
             f"{family.title}\n"
             f"    sees: {family.sight} · writes: {family.decoder}\n"
@@ -73,6 +71,24 @@ class Families:
         sheet = [] if self.svg is None else ["", str(self.svg)]
         legend = "Each row is a place that asks, each column a place that it may see (■)."
         return "\n".join([*(line.rstrip() for line in pictures), "", legend, "", *told, *sheet])
+
+
+def _bands(columns: list[list[str]]) -> list[list[str]]:
+    """Columns of lines side by side, as many in each band as a terminal holds."""
+    bands: list[list[list[str]]] = []
+    room = 0
+    for lines in columns:
+        width = max(map(len, lines))
+        if width > room:
+            bands.append([])
+            room = WIDE
+        bands[-1].append([f"{line:<{width}}" for line in lines])
+        room -= width + len(APART)
+    for band in bands:
+        tallest = max(map(len, band))
+        for lines in band:
+            lines += [" " * len(lines[0])] * (tallest - len(lines))
+    return [[APART.join(cells) for cells in zip(*band, strict=True)] for band in bands]
 
 
 def families(*, json: Path | None = None, svg: Path | None = None) -> Families:

@@ -511,9 +511,9 @@ def validation(ground: Ground, recipe: Recipe) -> Any:
         total = answers = 0.0
         for start in range(0, count, size):
             part = rows.take(slice(start, start + size))
-            for view in model.objective.ask(part, Draws(0).of(part), 1.0):
-                total += float(model.grade(view, part.tokens).total)
-                answers += float(view.weights.sum())
+            views = model.objective.ask(part, Draws(0).of(part), 1.0)
+            total += sum(float(model.grade(view, part.tokens).total) for view in views)
+            answers += sum(model.objective.counts(views).values())
         return total / max(1.0, answers)
 
     return measured
