@@ -32,7 +32,7 @@ from sightline.errors import LeakError
 from sightline.objectives import FAMILIES, Backward, BlockDiffusion, Causal, Diffusion, Masked, Prefix
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model
-from sightline.sight import Rule, View, asker, everything, past, seen, streams
+from sightline.sight import Rule, View, everything, past, same_segment, streams
 
 FIELDS: dict[str, dict[str, Any]] = {
     "masked": {"rate": 0.3},
@@ -182,7 +182,7 @@ class Peeking(BlockDiffusion):
 
     @property
     def rule(self) -> Rule:
-        return super().rule | (streams(1, 0) & (seen.segment <= asker.segment))
+        return super().rule | (streams(1, 0) & same_segment)
 
 
 @dataclass(frozen=True)

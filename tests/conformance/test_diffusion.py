@@ -196,7 +196,8 @@ def test_even_times_cover_the_levels_of_a_row_and_each_is_uniform() -> None:
     rows = rows_from(tokens, np.zeros_like(tokens))
     shares = {}
     for times in ("even", "drawn"):
-        (view,) = BlockDiffusion(WORDS, block=8, times=times).ask(rows, Draws(1).of(rows), 0.0)  # type: ignore[arg-type]
+        family = BlockDiffusion(WORDS, "drawn", times, block=8)  # type: ignore[arg-type]
+        (view,) = family.ask(rows, Draws(1).of(rows), 0.0)  # type: ignore[arg-type]
         hidden = (view.asks[:, 64:] != NOTHING).reshape(500, 8, 8).mean(2)
         assert hidden[:, 3].mean() == pytest.approx(0.5, abs=0.06)
         shares[times] = hidden.mean(1).std()
@@ -207,7 +208,7 @@ def test_marks_that_begin_are_given_and_marks_that_end_are_asked() -> None:
     rows = packed()
     asked = np.zeros(rows.tokens.shape, bool)
     for seed in range(40):
-        (view,) = Diffusion(WORDS).ask(rows, Draws(seed).of(rows), 0.0)
+        (view,) = Diffusion(WORDS, "drawn").ask(rows, Draws(seed).of(rows), 0.0)
         asked |= view.asks != NOTHING
     assert asked[rows.tokens == EOS].all()
     assert not asked[rows.tokens == BOS].any()

@@ -64,8 +64,7 @@ def test_sight_is_named_by_place() -> None:
         "prefix": "opening | past",
         "hybrid": "past",
         "diffusion": "everything",
-        "block_diffusion": "(seen.segment < asker.segment & streams(1, 0)) | (seen.segment <= asker.segment & "
-        "streams(0, 0)) | (seen.segment == asker.segment & streams(1, 1))",
+        "block_diffusion": "((seen.stream == 0) & earlier_segment) | ((seen.stream == asker.stream) & same_segment)",
         "ngram": "near(3) & past",
     }
 

@@ -1,13 +1,15 @@
 """Block diffusion: blocks from left to right, and masked diffusion within a block.
 
-    noised  MASK  ■ ■ · ·   · · · ·   asked for: the       a noised block sees itself and the clean blocks before it
-            cat   ■ ■ · ·   · · · ·
-            MASK  · · ■ ■   ■ ■ · ·   asked for: sat       -log p(x) <= sum over blocks of the block's bound, given
-            .     · · ■ ■   ■ ■ · ·                        those before it; blocks of one token: exact, and as causal
-    clean   the   · · · ·   ■ ■ · ·                        as GPT; one block for all: masked diffusion
+    clean   the   ■ ■ · ·   · · · ·                        a clean block sees itself and those before it; a noised one
+            cat   ■ ■ · ·   · · · ·                        itself and the clean ones before it
+            sat   ■ ■ ■ ■   · · · ·
+            .     ■ ■ ■ ■   · · · ·                        -log p(x) <= sum over blocks of the block's bound, given
+    noised  MASK  · · · ·   ■ ■ · ·   asked for: the       those before it (and how many tokens it has)
             cat   · · · ·   ■ ■ · ·
-            sat   · · · ·   ■ ■ ■ ■                        finished blocks never change, so their states are kept
-            .     · · · ·   ■ ■ ■ ■
+            MASK  ■ ■ · ·   · · ■ ■   asked for: sat       blocks of one token: exact, and a causal model; one block
+            .     ■ ■ · ·   · · ■ ■                        for all: masked diffusion
+
+Both streams run in one pass. Clean blocks never change, so while a text is written their states are kept.
 
 Arriola et al., Block Diffusion: Interpolating Between Autoregressive and Diffusion Language Models (2025).
 """
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from ..data import RowDraws, Rows
 from ..decoders.canvas import Canvas
 from ..errors import SightlineError
-from ..sight import NO_DOCUMENT, NOTHING, Rule, Slots, View, asker, fixed, seen, streams
+from ..sight import NO_DOCUMENT, NOTHING, Rule, Slots, View, asker, earlier_segment, fixed, same_segment, seen
 from .base import Given, within_document
 from .diffusion import Diffusion, Groups
 
@@ -54,9 +56,8 @@ class BlockDiffusion(Diffusion):
 
     @property
     def rule(self) -> Rule:
-        own = streams(NOISED, NOISED) & (seen.segment == asker.segment)
-        before = streams(NOISED, CLEAN) & (seen.segment < asker.segment)
-        return own | before | (streams(CLEAN, CLEAN) & (seen.segment <= asker.segment))
+        """A block sees itself in its own stream, and the clean blocks before it."""
+        return (same_segment & (seen.stream == asker.stream)) | (earlier_segment & (seen.stream == CLEAN))
 
     @property
     def blocks_of(self) -> int:

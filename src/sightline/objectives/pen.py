@@ -81,9 +81,7 @@ class Pen:
         vocabulary = model.objective.vocabulary
         start = [mark for mark in (vocabulary.bos, vocabulary.cls) if mark >= 0][:1]
         end = [mark for mark in (vocabulary.eos, vocabulary.sep) if mark >= 0][:1]
-        words = vocabulary.ordinary[:3].tolist()
-        sample = Rows.of([np.array([*start, *words, *end])], model.tokenizer)
-        settles = model.objective.fill(Canvas.laid([[[*start, *words], 1, end]])).settled is not None
+        sample = Rows.of([np.array([*start, *vocabulary.ordinary[:3], *end])], model.tokenizer)
         return cls(
             model,
             sampling,
@@ -91,7 +89,7 @@ class Pen:
             start,
             end,
             np.flatnonzero(vocabulary.is_special),
-            settles or all(cacheable(view) for view in model.objective.examine(sample)),
+            model.objective.blocks_of > 0 or all(cacheable(view) for view in model.objective.examine(sample)),
         )
 
     def check_room(self, parts: Sequence[Ids | int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -63,14 +64,22 @@ class Families:
         columns = [[family.family, *family.drawing.splitlines()] for family in self.families]
         pictures = [line for band in _bands(columns) for line in (*band, "")][:-1]
         told = [
-            f"{family.title}\n"
-            f"    sees: {family.sight} · writes: {family.decoder}\n"
-            f"    score: {family.score_class} ({', '.join(family.columns)}) · stack: {family.stack}"
+            line
             for family in self.families
+            for line in (
+                family.title,
+                *_wrapped(f"sees: {family.sight} · writes: {family.decoder}"),
+                *_wrapped(f"score: {family.score_class} ({', '.join(family.columns)}) · stack: {family.stack}"),
+            )
         ]
         sheet = [] if self.svg is None else ["", str(self.svg)]
         legend = "Each row is a place that asks, each column a place that it may see (■)."
         return "\n".join([*(line.rstrip() for line in pictures), "", legend, "", *told, *sheet])
+
+
+def _wrapped(text: str) -> list[str]:
+    indents = {"initial_indent": " " * 4, "subsequent_indent": " " * 8}
+    return textwrap.wrap(text, WIDE, break_long_words=False, break_on_hyphens=False, **indents)
 
 
 def _bands(columns: list[list[str]]) -> list[list[str]]:
