@@ -64,7 +64,7 @@ def test_sight_is_named_by_place() -> None:
         "prefix": "opening | past",
         "hybrid": "past",
         "diffusion": "everything",
-        "block_diffusion": "((seen.stream == 0) & earlier_segment) | ((seen.stream == asker.stream) & same_segment)",
+        "block_diffusion": "(earlier_segment & (seen.stream == 0)) | (same_segment & (seen.stream == asker.stream))",
         "ngram": "near(3) & past",
     }
 

@@ -40,15 +40,15 @@ class Diffusion(Objective):
 
     Parameters
     ----------
-    masks : ``counted``: exactly l of L tokens, l uniform in 1..L, weight L / l. ``drawn``: each token by itself with the
-        drawn probability, weight 1 / probability (as MDLM and LLaDA train). Both estimate one bound; counted varies
+    masks : ``counted``: exactly l of L tokens, l uniform in 1..L, weight L / l. ``drawn``: each token by itself with
+        the drawn probability, weight 1 / probability (as MDLM and LLaDA train). Both estimate one bound; counted varies
         less, has no rare row of enormous weight, and is what texts are scored with.
     times : ``even``: levels of a row's documents are spread over (0, 1), from a drawn beginning (MDLM's antithetic
         draws, within a row so that a row's draws never depend on its batch). ``drawn``: each by itself (LLaDA).
     schedule : how the probability of drawn masks grows with t: ``linear`` (MDLM's log-linear noise), or ``cosine``,
         which hides less in most rows; the weight follows, so that the bound stays the same.
-    least, most : t of drawn masks. Above 0 they bound the weights, below 1 they leave out rows that show next to nothing; a clipped
-        loss is no bound (Arriola et al., 2025), and scores are never clipped.
+    least, most : t of drawn masks. Above 0 they bound the weights, below 1 they leave out rows that show next to
+        nothing; a clipped loss is no bound (Arriola et al., 2025), and scores are never clipped.
     """
 
     masks: Literal["counted", "drawn"] = "counted"

@@ -201,6 +201,5 @@ class Course:
         """The course in words."""
         if self.sampler == "next":
             return WAYS[side]
-        return (
-            f"{ORDERS[self.sampler]} in {self.iterations} rounds{f' for each block of {self.block}' * (self.block > 0)}"
-        )
+        blocks = f" for each block of {self.block}" if self.block else ""
+        return f"{ORDERS[self.sampler]} in {self.iterations} rounds{blocks}"
