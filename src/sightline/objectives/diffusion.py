@@ -122,7 +122,7 @@ class Diffusion(Objective):
     def _candidates(self, rows: Rows) -> NDArray[np.bool_]:
         """Text and the marks that end it."""
         ends = (rows.tokens == self.vocabulary.eos) & (rows.documents != NO_DOCUMENT)
-        return text_places(rows, self.vocabulary) | ends
+        return np.asarray(text_places(rows, self.vocabulary) | ends)
 
     def _groups(self, rows: Rows) -> Groups:
         """What shares a level: a document."""
@@ -181,6 +181,6 @@ class Groups:
         np.put_along_axis(rank, order, place - self.first, axis=1)
         before = np.cumsum(candidates, axis=1)
         last = np.take_along_axis(before, self.first + self.size - 1, axis=1)
-        all_of_them = last - np.take_along_axis(before - candidates, self.first, axis=1)
-        count = 1 + np.floor(time * all_of_them)
-        return candidates & (rank < count), all_of_them / count
+        members: NDArray[np.int64] = last - np.take_along_axis(before - candidates, self.first, axis=1)
+        count = 1 + np.floor(time * members)
+        return candidates & (rank < count), members / count

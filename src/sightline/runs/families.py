@@ -78,8 +78,10 @@ class Families:
 
 
 def _wrapped(text: str) -> list[str]:
-    indents = {"initial_indent": " " * 4, "subsequent_indent": " " * 8}
-    return textwrap.wrap(text, WIDE, break_long_words=False, break_on_hyphens=False, **indents)
+    own, more = " " * 4, " " * 8
+    return textwrap.wrap(
+        text, WIDE, initial_indent=own, subsequent_indent=more, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _bands(columns: list[list[str]]) -> list[list[str]]:
