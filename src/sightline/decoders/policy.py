@@ -287,10 +287,10 @@ def policy_of(sampler: str, steps: int, block: int = 0, aligned: bool = False) -
     ------
     SightlineError : no such sampler, or blocks for one that has none.
     """
-    if sampler == "surest" or sampler == "random":
-        return Surest(steps, block, aligned, by="confidence" if sampler == "surest" else "chance")
-    if sampler not in ("refine", "ancestral", "remasking"):
+    if sampler not in SAMPLERS:
         raise SightlineError(f"there is no sampler {sampler!r}", f"Choose from {', '.join(SAMPLERS)}")
+    if sampler in ("surest", "random"):
+        return Surest(steps, block, aligned, by="confidence" if sampler == "surest" else "chance")
     if block:
         raise SightlineError(f"the sampler {sampler} writes no blocks", "Use surest or random with blocks")
     return Refine(steps) if sampler == "refine" else Ancestral(steps, REMASK if sampler == "remasking" else 0.0)

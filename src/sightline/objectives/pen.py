@@ -174,7 +174,7 @@ class Course:
             it was trained with.
         """
         own, size = objective.sampler, objective.blocks_of
-        if (own == "next") != (sampler or own).startswith("next") or (own == "next" and block):
+        if (own == "next") != ((sampler or own) == "next") or (own == "next" and block):
             raise SightlineError(
                 f"{objective.family} {'writes one place after the other' if own == 'next' else 'has no next place'}",
                 "Leave the sampler and the blocks away",
