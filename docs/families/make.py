@@ -46,6 +46,8 @@ def page(name: str, kind: type[Objective]) -> str:
     declared = sum(int(view.declared.sum()) for view in asked if view.declared is not None)
     found = [leak for view in (*asked, *packed, *objective.examine(one)) for leak in leaks(view, depth)]
     flops = sum(model.flops(view) for view in asked)
+    kept = "yes" if all(map(cacheable, objective.examine(one))) else "no"
+    kept = "those of finished blocks" if objective.blocks_of else kept
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
         ("score", kind.score_class if kind.score_class == "bound" else score_of(list(objective.examine(one)), depth)),
@@ -57,7 +59,7 @@ def page(name: str, kind: type[Objective]) -> str:
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
         ("passes over the text for a score", f"{sum(view.slots.lines for view in objective.examine(one)):,}"),
         ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else "none: it counts"),
-        ("states may be kept while writing", "yes" if all(map(cacheable, asked)) else "no"),
+        ("states may be kept while writing", kept),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
         ("leaks", "none" if not found else str(len(found))),
         ("declared leaks", f"{declared} of {sum(view.ask_count for view in asked)} answers" if declared else "none"),
