@@ -5,7 +5,7 @@ PYTHON ?= python3
 DEMO ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-BENCHES := start.py memory.py attention.py decoding.py preparing.py forecasting.py "time_to_loss.py shakespeare" training.py
+BENCHES := start.py memory.py attention.py decoding.py rounds.py preparing.py forecasting.py "time_to_loss.py shakespeare" training.py
 
 .NOTPARALLEL:
 .PHONY: help venv demo test check bench clean

@@ -35,7 +35,7 @@ from sightline.data.vocabulary import Vocabulary
 from sightline.decoders import loop
 from sightline.decoders.canvas import Canvas
 from sightline.decoders.policy import NextPlace
-from sightline.objectives import Causal, Masked, Objective, Prefix
+from sightline.objectives import BlockDiffusion, Causal, Masked, Objective, Prefix
 from sightline.objectives.model import Model, built
 from sightline.sight import View
 from sightline.stacks import sizes
@@ -49,7 +49,12 @@ from sightline.training.settings import Optimization, Settings
 
 # Dense bfloat16 operations a second, in 1e12, from the makers' data sheets, by the name that the driver gives.
 PEAKS = {"NVIDIA H100 80GB HBM3": 989, "NVIDIA H200": 989, "NVIDIA H100 PCIe": 756}
-FAMILIES: dict[str, type[Objective]] = {"causal": Causal, "masked": Masked, "prefix": Prefix}
+FAMILIES: dict[str, type[Objective]] = {
+    "causal": Causal,
+    "masked": Masked,
+    "prefix": Prefix,
+    "block diffusion": BlockDiffusion,
+}
 GIVEN, WRITTEN = 32, 128
 
 
@@ -232,7 +237,7 @@ RATES = ["tokens/s", "slowest", "fastest", "Tflop/s", "MFU", "of a matrix produc
 def part_train(size: str, minutes: float, bench: Bench) -> Report:
     notes = [
         "Whole updates in bfloat16, Muon for matrices. Targets for MFU: 50% for causal at 1 B, 45% for the others.",
-        "First step: compiling and all. Block diffusion comes with its family, which is not there yet.",
+        "First step: compiling and all. Block diffusion feeds two slots for each token of the text.",
     ]
     columns = ["model", "family", "attention", *RATES, "target", "note"]
     report = Report("train", "Training on a GPU", notes, columns, minutes, bench)

@@ -48,10 +48,12 @@ def page(name: str, kind: type[Objective]) -> str:
     flops = sum(model.flops(view) for view in asked)
     halves = objective.halves  # what is scored and what writes; for most families the family itself
     examined = [view for half in halves for view in half.examine(one)]
-    written = halves[0].ask(one, Draws(1).of(one), 0.0)
     numbers = objective.reads == "numbers"
-    scores = [score_of(list(half.examine(one)), depth, numbers) for half in halves]
+    bound = kind.score_class == "bound"  # which no graph shows
+    scores = ["bound" if bound else score_of(list(half.examine(one)), depth, numbers) for half in halves]
     none = "none: it counts" if objective.stack == "table" else "none: closed form"
+    kept = "yes" if all(map(cacheable, halves[0].examine(one))) else "no"
+    kept = "those of finished blocks" if objective.blocks_of else kept
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
         ("score", scores[0] if len(scores) == 1 else f"{' and '.join(scores)}; their mean is a bound"),
@@ -63,7 +65,7 @@ def page(name: str, kind: type[Objective]) -> str:
         ("the same, two documents in the row", f"{sum(visible_pairs(view, Depth(1)) for view in packed):,}"),
         ("passes over the text for a score", f"{sum(view.slots.lines for view in examined):,}"),
         ("operations of a training step, per token", f"{3 * flops / TOKENS:,.0f}" if flops else none),
-        ("states may be kept while writing", "yes" if all(map(cacheable, written)) else "no"),
+        ("states may be kept while writing", kept),
         ("documents in a row apart", "yes" if isolated(packed, depth) else "no"),
         ("leaks", "none" if not found else str(len(found))),
         ("declared leaks", f"{declared} of {sum(view.ask_count for view in asked)} answers" if declared else "none"),

@@ -29,24 +29,23 @@ from checks import (
 from sightline.data import RowDraws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.errors import LeakError
-from sightline.objectives import FAMILIES, Backward, Causal, Masked, Prefix, TwoWay
+from sightline.objectives import FAMILIES, Backward, BlockDiffusion, Causal, Diffusion, Masked, Prefix, TwoWay
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model
-from sightline.sight import Rule, View, everything, past
+from sightline.sight import Rule, View, everything, past, same_segment, streams
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "masked": {"rate": 0.3},
+    "hybrid": {"masked": 0.5},
+    "block_diffusion": {"block": 3},
+    "ngram": {"n": 3},
+    "linear": {"p": 3},
+}
 
 
 def plain(kind: type[Any]) -> Subject:
     def make(vocabulary: Vocabulary) -> Any:
-        fields = (
-            {"rate": 0.3}
-            if kind is Masked
-            else {"n": 3}
-            if kind.stack == "table"
-            else {"p": 3}
-            if kind.stack == "linear"
-            else {}
-        )
-        return kind(vocabulary, **fields)
+        return kind(vocabulary, **FIELDS.get(kind.family, {}))
 
     return Subject(make)
 
@@ -215,6 +214,26 @@ def forgets(model: Model) -> None:
             layer.forward = lambda x, real, cache, number, own=layer.forward: own(x, real, None, number)
 
 
+@dataclass(frozen=True)
+class Peeking(BlockDiffusion):
+    """A noised block sees its own clean copy."""
+
+    block: int = 3
+
+    @property
+    def rule(self) -> Rule:
+        return super().rule | (streams(1, 0) & same_segment)
+
+
+@dataclass(frozen=True)
+class Unweighted(Diffusion):
+    """Without the weight: BERT at all rates, and no bound."""
+
+    def examine(self, rows: Rows) -> Iterator[View]:
+        for view in super().examine(rows):
+            yield replace(view, weights=(view.weights > 0).astype(np.float32), _asked={})
+
+
 def ignores_sight(model: Model) -> None:
     model.kernel = "full"
 
@@ -242,12 +261,14 @@ def stale(model: Model) -> None:
 
 PLANTED = [
     (does_not_leak, Subject(Mispaired)),
+    (does_not_leak, Subject(Peeking)),
     (keeps_documents_apart, Subject(Unpacked)),
     (keeps_documents_apart, Subject(Causal, ignores_sight)),
     (moves_only_what_it_may, Subject(Causal, ignores_sight)),
     (gradients_flow_only_where_seen, Subject(Backward, ignores_sight)),
     (adds_up_to_one, Subject(Mispaired)),
     (asks_everything_once, Subject(Forgetful)),
+    (asks_everything_once, Subject(Unweighted)),
     (scores_as_declared, Subject(Overconfident)),
     (writes_the_same_with_a_cache, Subject(Causal, stale)),
     (gives_the_same_loss_for_the_same_seed, Subject(Moody)),

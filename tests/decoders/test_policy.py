@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline.decoders.canvas import Canvas
 from sightline.decoders.draft import Draft
 from sightline.decoders.loop import write
-from sightline.decoders.policy import AllAtOnce, Beam, NextPlace, Policy, Refine, Surest
+from sightline.decoders.policy import AllAtOnce, Ancestral, Beam, NextPlace, Policy, Refine, Surest
 from sightline.decoders.sampling import GREEDY, Sampling
 from sightline.errors import SightlineError
 from sightline.sight import NO_DOCUMENT, NOTHING, Slots, View, everything, fixed
@@ -114,6 +114,60 @@ def test_surest_with_as_many_steps_as_places_writes_one_a_round() -> None:
     assert sorted(done.film[1, :3].tolist()) == [1, 2, 3]
 
 
+def test_surest_block_by_block_finishes_each_before_the_next() -> None:
+    answers = oracle(2, 8)
+    done = write(hidden, answers, Canvas.laid([[[5], 7], [[5, 6], 4]]), Surest(2, block=4))
+    assert sorted(done.film[0, 1:5].tolist()) == [1, 1, 2, 2]
+    assert sorted(done.film[0, 5:].tolist()) == [3, 3, 4]
+    assert sorted(done.film[1, 2:6].tolist()) == [1, 1, 2, 2]
+    aligned = write(hidden, oracle(2, 8), Canvas.laid([[[5], 7], [[5, 6], 4]]), Surest(4, block=4, aligned=True))
+    assert sorted(aligned.film[0, 1:4].tolist()) == [1, 2, 3]
+    assert sorted(aligned.film[0, 4:].tolist()) == [4, 5, 6, 7]
+    assert sorted(aligned.film[1, 2:4].tolist()) == [1, 2]
+    assert sorted(aligned.film[1, 4:6].tolist()) == [3, 4]
+
+
+def test_blocks_of_one_place_go_from_left_to_right_and_one_block_is_none() -> None:
+    assert write(hidden, oracle(1, 5), blanks(5), Surest(1, block=1)).film[0].tolist() == [1, 2, 3, 4, 5]
+    whole, one = (write(hidden, oracle(1, 9), blanks(9), Surest(3, block)).film[0].tolist() for block in (0, 9))
+    assert whole == one
+
+
+def test_a_drawn_order_is_no_order_of_sureness_and_repeats_by_seed() -> None:
+    films = []
+    for seed in (1, 1, 2):
+        policy, draws = Surest(12, by="chance"), torch.Generator().manual_seed(seed)
+        films.append(write(hidden, oracle(1, 12), blanks(12), policy, generator=draws).film[0].tolist())
+    assert films[0] == films[1] != films[2]
+    assert sorted(films[0]) == list(range(1, 13))
+    assert films[0] != write(hidden, oracle(1, 12), blanks(12), Surest(12)).film[0].tolist()
+
+
+@pytest.mark.parametrize("remask", [0.0, 0.1, 1.0])
+def test_ancestral_leaves_a_share_of_masks_that_falls_evenly(remask: float) -> None:
+    """At time t a share t is open, however many are opened again (the marginals of the noise)."""
+    left: list[float] = []
+    again = 0
+
+    def watch(draft: Draft, number: int) -> None:
+        nonlocal again
+        left.append(float(draft.canvas.open[0].mean()))
+        again += int((draft.canvas.open & (draft.film > 0)).sum())
+
+    generator = torch.Generator().manual_seed(0)
+    answers = oracle(1, 4000)
+    write(hidden, answers, blanks(4000), Ancestral(5, remask), generator=generator, on_round=watch)
+    assert left == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0], abs=0.04)
+    assert (again > 0) == (remask > 0)
+
+
+def test_while_nothing_is_written_nothing_is_asked_anew() -> None:
+    answers = oracle(1, 2)
+    done = write(hidden, answers, blanks(2), Ancestral(200), generator=torch.Generator().manual_seed(3))
+    assert done.rounds > 50
+    assert len(answers.asked) <= 2
+
+
 def test_next_place_goes_left_to_right_even_where_all_are_asked() -> None:
     done = write(hidden, oracle(1, 5), blanks(5), NextPlace())
     assert done.film[0].tolist() == [1, 2, 3, 4, 5]
@@ -181,7 +235,17 @@ def test_each_round_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Refine(0), lambda: Surest(0), lambda: Beam(0), lambda: Beam(2, n_best=3), lambda: Beam(2, -1.0)]
+    "make",
+    [
+        lambda: Refine(0),
+        lambda: Surest(0),
+        lambda: Surest(2, block=-1),
+        lambda: Ancestral(0),
+        lambda: Ancestral(2, 1.5),
+        lambda: Beam(0),
+        lambda: Beam(2, n_best=3),
+        lambda: Beam(2, -1.0),
+    ],
 )
 def test_bad_settings_are_clear_errors(make: object) -> None:
     assert callable(make)

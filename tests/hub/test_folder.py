@@ -23,8 +23,11 @@ from sightline.hub import folder as folders
 from sightline.hub.schema import fits
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
+from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.electra import Electra
+from sightline.objectives.hybrid import Hybrid
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
@@ -118,8 +121,14 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     TwoWay,
     lambda v: TwoWay(v, "lstm"),
     lambda v: TwoWay(v, "original"),
+    lambda v: Hybrid(v, masked=0.75, rate_end=None),
+    lambda v: Diffusion(v, masks="counted", least=0.01),
+    lambda v: BlockDiffusion(v, block=2, schedule="cosine"),
 ]
-KINDS = ["causal", "backward", "prefix", "masked", "electra", "two_way", "two_way, lstm", "two_way, original"]
+KINDS = [
+    "causal", "backward", "prefix", "masked", "electra",
+    "two_way", "two_way, lstm", "two_way, original", "hybrid", "diffusion", "blocks",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", FAMILIES, ids=KINDS)

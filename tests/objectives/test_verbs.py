@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,18 @@ import torch
 
 from sightline.data import Rows, Tokenizer, train_tokenizer
 from sightline.data.vocabulary import Vocabulary
+from sightline.decoders.canvas import Canvas
+from sightline.decoders.loop import write
+from sightline.decoders.policy import NextPlace
 from sightline.decoders.sampling import GREEDY, Sampling
 from sightline.errors import SightlineError
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
+from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.filling import fill
+from sightline.objectives.hybrid import Hybrid
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
@@ -34,6 +41,9 @@ FAMILIES: dict[str, type[Objective]] = {
     "prefix": Prefix,
     "masked": Masked,
     "permuted": Permuted,
+    "hybrid": Hybrid,
+    "diffusion": Diffusion,
+    "block_diffusion": BlockDiffusion,
     "ngram": NGram,
     "two_way": TwoWay,
 }
@@ -171,6 +181,54 @@ def test_too_long_is_a_clear_error(make: Make) -> None:
         generate(model, ["a" * 100], length=64)
     with pytest.raises(SightlineError, match="exceed the model's context"):
         fill(model, ["a ___:200"])
+
+
+@pytest.mark.parametrize("sampler", ["refine", "surest", "random", "ancestral", "remasking"])
+@pytest.mark.parametrize("family", ["masked", "diffusion"])
+def test_every_sampler_writes_and_fills(make: Make, family: str, sampler: str) -> None:
+    model = make(family, "bpe")
+    text = generate(model, ["The cat"], length=10, sampler=sampler, iterations=4)[0]
+    assert text.text.startswith("The cat")
+    assert "in 4 rounds" in text.how
+    assert "[" not in fill(model, ["The ___:3 sat."], sampler=sampler, iterations=3)[0].text
+
+
+def test_blocks_of_one_place_are_left_to_right(make: Make) -> None:
+    """Semi-autoregressive blocks of one token ask as a text written from the left does."""
+    model = make("diffusion", "byte").eval()
+    text = generate(model, ["ab"], length=5, block=1, sampling=GREEDY)[0]
+    beginning = [model.tokenizer.bos, *model.tokenizer.encode("ab")]
+    barred = np.flatnonzero(model.objective.vocabulary.is_special)
+    left = write(
+        model.objective.fill,
+        model.logits,
+        Canvas.of([(beginning, 5, [model.tokenizer.eos])]),
+        NextPlace(),
+        forbidden=barred,
+    )
+    assert left.total[0] == pytest.approx(text.logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "word"),
+    [
+        ("diffusion", {"iterations": 0}, "0 steps write nothing"),
+        ("diffusion", {"block": -1}, "holds nothing"),
+        ("diffusion", {"block": 9}, "longer than the 4 that are written"),
+        ("diffusion", {"sampler": "best"}, "no sampler 'best'"),
+        ("diffusion", {"sampler": "ancestral", "block": 2}, "writes no blocks"),
+        ("diffusion", {"beams": 2}, "no beams"),
+        ("block_diffusion", {"block": 2}, "trained with blocks of 4, not 2"),
+        ("causal", {"sampler": "surest"}, "one place after the other"),
+        ("causal", {"block": 2}, "one place after the other"),
+        ("masked", {"sampler": "next"}, "has no next place"),
+    ],
+)
+def test_contradictions_of_samplers_are_clear_errors(
+    make: Make, family: str, options: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(SightlineError, match=word):
+        generate(make(family, "byte"), ["a"], length=4, **options)
 
 
 @pytest.mark.parametrize(

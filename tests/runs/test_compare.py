@@ -127,6 +127,25 @@ def test_a_pseudo_score_never_stands_in_an_exact_column(finished: Path) -> None:
     assert not [one for one in results["comparisons"] if one["score"] == "bits_per_byte"]
 
 
+def test_a_bound_is_told_as_one_with_its_error(corpus: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside an exact score it stands in the same column, with its sign, and no difference is claimed from it."""
+    words = ["compare", str(corpus), "--families", "diffusion,block_diffusion,hybrid", *OPTIONS, "--out", str(copied)]
+    assert main(words) == 0
+    results = results_of(copied)
+    by_name = {record["family"]: record for record in results["families"]}
+    for name in ("diffusion", "block_diffusion"):
+        for score in by_name[name]["scores"][:2]:
+            assert (score["class"], score["column"]) in (("bound", "whole text"), ("bound", "continuation"))
+            assert float(re.search(r"Monte Carlo error (\d\.\d+)", score["note"])[1]) > 0  # type: ignore[index]
+    assert by_name["hybrid"]["scores"][0]["class"] == "exact"
+    pairs = {frozenset((one["a"], one["b"])) for one in results["comparisons"] if one["score"] == "bits_per_byte"}
+    assert frozenset(("causal", "diffusion")) not in pairs
+    assert frozenset(("causal", "hybrid")) in pairs
+    assert frozenset(("diffusion", "block_diffusion")) in pairs
+    assert "<= " in capsys.readouterr().out
+    assert "&lt;= " in (copied / "report.html").read_text(encoding="utf-8")
+
+
 def test_labels_are_probed(finished: Path) -> None:
     for record in results_of(finished)["families"]:
         probe = next(score for score in record["scores"] if "understanding" in score["name"])

@@ -42,6 +42,8 @@ def test_every_family_is_told_of_once() -> None:
         ("masked", ALL),
         ("prefix", np.tril(ALL) | (np.arange(PLACES) < OPENING)[None] & (np.arange(PLACES) < OPENING)[:, None]),
         ("electra", ALL),
+        ("hybrid", np.tril(ALL)),
+        ("diffusion", ALL),
         ("ngram", np.tril(ALL) & np.triu(ALL, -3)),
         ("permuted", PERMUTED),
         ("two_way", np.block([[np.tril(ALL), ~ALL], [~ALL, np.triu(ALL)]])),
@@ -52,6 +54,14 @@ def test_the_picture_is_the_sight_by_place(name: str, expected: np.ndarray) -> N
     assert (seen(name) == expected).all()
 
 
+def test_block_diffusion_is_drawn_with_both_of_its_streams() -> None:
+    """Clean, then noised, in blocks of four: the noised see themselves and the clean blocks before."""
+    block = np.arange(PLACES) // 4
+    clean, own = block[None] <= block[:, None], block[None] == block[:, None]
+    both = np.block([[clean, ALL & False], [block[None] < block[:, None], own]])
+    assert (seen("block_diffusion") == both).all()
+
+
 def test_sight_is_named_by_place() -> None:
     assert {name: family.sight for name, family in TOLD.items()} == {
         "causal": "past",
@@ -59,6 +69,9 @@ def test_sight_is_named_by_place() -> None:
         "masked": "everything",
         "prefix": "opening | past",
         "electra": "everything",
+        "hybrid": "past",
+        "diffusion": "everything",
+        "block_diffusion": "(earlier_segment & (seen.stream == 0)) | (same_segment & (seen.stream == asker.stream))",
         "ngram": "near(3) & past",
         "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
         "two_way": "past & same_stream",
@@ -68,9 +81,10 @@ def test_sight_is_named_by_place() -> None:
 
 def test_score_classes_sides_and_stacks() -> None:
     kinds = {name: family.score_class for name, family in TOLD.items() if family.score_class != "exact"}
-    assert kinds == {"masked": "pseudo", "electra": "discriminative", "linear": "density"}
+    bounds = {"diffusion": "bound", "block_diffusion": "bound"}
+    assert kinds == {"masked": "pseudo", "electra": "discriminative", "linear": "density", **bounds}
     sides = {name: family.given for name, family in TOLD.items() if family.given != "left"}
-    assert sides == {"backward": "right", "masked": "both", "electra": "both"}
+    assert sides == {"backward": "right", "masked": "both", "electra": "both", "diffusion": "both"}
     stacks = {name: family.stack for name, family in TOLD.items() if family.stack != "transformer"}
     assert stacks == {"two_way": "pair", "ngram": "table", "linear": "linear"}
     assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {"linear": "numbers"}

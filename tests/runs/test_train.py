@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 
 from sightline.cli import main
 from sightline.files import file_fingerprint
+from sightline.runs import ground
 
 SOURCES = str(Path(__file__).resolve().parents[2] / "src")
 OPTIONS = (
@@ -94,6 +96,33 @@ def test_the_floor_is_what_counting_alone_comes_to(corpus: Path, finished: Path,
     counts, neural = (json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (out, finished))
     assert counts["floors"] == []
     assert counts["scores"] == neural["floors"][0]["scores"]
+
+
+@pytest.mark.parametrize(("family", "setting"), [("hybrid", "masked=0.5"), ("block_diffusion", "block=8")])
+def test_stopped_in_the_middle_it_ends_the_same(
+    corpus: Path, tmp_path: Path, family: str, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draws are keyed by row and visit, so that a run goes on bit for bit."""
+    words = ["train", family, str(corpus), *OPTIONS, "--setting", setting, "--seed", "3", "--budget", "4steps"]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    plain = ground.Ground.rows_of
+
+    def stopping(self: ground.Ground, *rest: Any) -> Any:
+        rows_of = plain(self, *rest)
+
+        def rows(step: int) -> Any:
+            if step == 1 and (tmp_path / "cut" / "metrics.jsonl").exists():
+                signal.raise_signal(signal.SIGINT)
+            return rows_of(step)
+
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ground.Ground, "rows_of", stopping)
+        assert main([*words, "--out", str(tmp_path / "cut")]) == 130
+    assert not (tmp_path / "cut" / WEIGHTS).exists()
+    assert main([*words, "--out", str(tmp_path / "cut")]) == 0
+    assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
 def test_killed_in_the_middle_it_ends_the_same(corpus: Path, finished: Path, tmp_path: Path) -> None:
@@ -267,6 +296,10 @@ def test_settings_reach_the_recipe(corpus: Path, tmp_path: Path, capsys: pytest.
         ("electra", ["--setting", "share=2"], "stronger than the judge"),
         ("masked", ["--like", "gpt"], "no recipe named 'gpt'. Choose from roberta, modernbert, electra"),
         ("causal", ["--like", "roberta"], "roberta is a recipe for masked, not for causal. Train masked"),
+        ("hybrid", ["--setting", "masked=2"], "no share of them"),
+        ("diffusion", ["--setting", "most=2"], "no part of (0, 1]"),
+        ("block_diffusion", ["--setting", "block=0"], "a block of 0 tokens holds nothing"),
+        ("block_diffusion", ["--setting", "block=33"], "a block of 33 tokens is longer than a row of 32"),
         ("ngram", ["--setting", "n=1"], "n-gram of 1"),
         ("permuted", ["--setting", "last=0"], "the last 0.0 of an order is nothing"),
         ("permuted", ["--init", "counts"], "what permuted asks shows nothing"),
@@ -390,10 +423,13 @@ def test_from_what_cannot_be_continued(
 # -- other texts, other stacks
 
 
-def test_chinese(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("family", "setting"), [("masked", "hide=word"), ("hybrid", "masked=0.5"), ("block_diffusion", "block=2")]
+)
+def test_chinese(family: str, setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, out = tmp_path / "文.txt", tmp_path / "跑"
     corpus.write_text(CHINESE * 12, encoding="utf-8")
-    words = ["train", "masked", str(corpus), *OPTIONS, "--tokenizer", "char", "--setting", "hide=word"]
+    words = ["train", family, str(corpus), *OPTIONS, "--tokenizer", "char", "--setting", setting]
     assert main([*words, "--budget", "2steps", "--out", str(out)]) == 0
     assert str(out / "model") in capsys.readouterr().out.splitlines()
     assert main(["fill", str(out), "春天来了，[MASK]慢慢地涨起来"]) == 0

@@ -177,6 +177,19 @@ def test_fill_keeps_what_is_given(models: Path, name: str) -> None:
     assert result.next.startswith("sightline see ")
 
 
+def test_hybrid_is_read_in_either_way(models: Path) -> None:
+    folder = models / "hybrid"
+    assert fill(folder, ("The ___ runs.",)).texts[0].how.startswith("refinement")
+    left, both = generate(folder, ("The",), length=5), generate(folder, ("The",), length=5, both_sides=True)
+    assert left.texts[0].how.startswith("left to right")
+    assert both.texts[0].how.startswith("refinement")
+    exact, pseudo = score(folder, ("The river",)), score(folder, ("The river",), both_sides=True)
+    assert (exact.scores[0].class_, exact.scores[0].column) == ("exact", "whole text")
+    assert (pseudo.scores[0].class_, pseudo.scores[0].column) == ("pseudo", "infilling")
+    with pytest.raises(SightlineError, match="one side only"):
+        score(models / "causal", ("The river",), both_sides=True)
+
+
 def test_fill_needs_a_text_with_a_blank(models: Path) -> None:
     with pytest.raises(SightlineError, match="needs a text"):
         fill(models / "masked")

@@ -22,6 +22,7 @@ class Vocabulary:
     pad, bos, eos, mask, cls, sep : ids of the marks; -1 where the tokenizer has none.
     modes : ids that name a mode of a mixture.
     specials : every id that is a mark, ascending.
+    never : marks that a family never predicts, besides padding.
     """
 
     size: int
@@ -34,6 +35,7 @@ class Vocabulary:
     sep: int = -1
     modes: tuple[int, ...] = ()
     specials: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()
 
     def need(self, mark: str) -> int:
         """The id of a mark, or an error that says what to do where the tokenizer lacks it."""
@@ -59,6 +61,6 @@ class Vocabulary:
 
     @cached_property
     def unpredictable(self) -> NDArray[np.int64]:
-        """Ids that are never predicted: the padding mark and the padding of the table."""
-        tail = np.arange(self.size, self.padded)
-        return np.concatenate([tail, [self.pad]]) if self.pad >= 0 else tail
+        """Ids that are never predicted: the padding mark, the padding of the table, and ``never``."""
+        marks = [*([self.pad] if self.pad >= 0 else []), *self.never]
+        return np.concatenate([np.arange(self.size, self.padded), np.array(marks, dtype=np.int64)])

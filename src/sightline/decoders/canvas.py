@@ -67,16 +67,24 @@ class Canvas:
     def written(
         self, line: NDArray[Any], place: NDArray[Any], token: NDArray[Any], stops: Sequence[int] = ()
     ) -> Canvas:
-        """The canvas with tokens written at these places; after a stop mark, what is still open falls outside."""
+        """The canvas with tokens written at these places; behind a stop mark, nothing that was not given is inside.
+
+        Behind is towards the end of a text that begins with what was given, else whatever is still open.
+        """
         tokens, opened, inside = self.tokens.copy(), self.open.copy(), self.inside.copy()
         tokens[line, place] = token
         opened[line, place] = False
         if not len(stops):
             return replace(self, tokens=tokens, open=opened)
-        ended = np.unique(np.asarray(line)[np.isin(token, np.asarray(stops, dtype=np.int64))])
-        inside[ended] &= ~opened[ended]
-        opened[ended] = False
-        return replace(self, tokens=tokens, open=opened, inside=inside)
+        stopped = np.isin(token, np.asarray(stops, dtype=np.int64))
+        if not stopped.any():
+            return replace(self, tokens=tokens, open=opened)
+        ended, first = np.asarray(line)[stopped], np.full(self.lines, self.places)
+        np.minimum.at(first, ended, np.asarray(place)[stopped])
+        forward = self.given[np.arange(self.lines), self.inside.argmax(1)][:, None]
+        behind = (np.arange(self.places) > first[:, None]) & ~self.given
+        outside = np.where(forward, behind, opened & np.isin(np.arange(self.lines), ended)[:, None])
+        return replace(self, tokens=tokens, open=opened & ~outside, inside=inside & ~outside)
 
     def reopened(self, where: NDArray[np.bool_]) -> Canvas:
         """The canvas with these places open again (refinement); given places stay."""

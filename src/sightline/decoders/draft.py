@@ -24,7 +24,6 @@ class Draft:
     ----------
     canvas : what is written so far.
     owners : [lines] which text of the start each line continues; a beam has several lines of one owner.
-    opened : [lines] how many places were open at the start.
     logprobs : [lines, places] log p of each written token, by the model as it stood when the token was written.
     film : [lines, places] the round in which each place was last written, from 1 up; 0: given, or not written.
     ended : [lines] how many lines of the same owner are finished already.
@@ -32,7 +31,6 @@ class Draft:
 
     canvas: Canvas
     owners: Ints
-    opened: Ints
     logprobs: Floats
     film: Ints
     ended: Ints
@@ -42,7 +40,7 @@ class Draft:
         """Nothing written yet."""
         lines = np.arange(canvas.lines)
         empty = np.zeros((canvas.lines, canvas.places))
-        return cls(canvas, lines, canvas.open.sum(1), empty, empty.astype(np.int64), np.zeros_like(lines))
+        return cls(canvas, lines, empty, empty.astype(np.int64), np.zeros_like(lines))
 
     @property
     def writable(self) -> Bools:
@@ -51,7 +49,7 @@ class Draft:
 
     def take(self, lines: Any) -> Draft:
         """Some of the lines, or lines repeated."""
-        arrays = {name: getattr(self, name)[lines] for name in ("owners", "opened", "logprobs", "film", "ended")}
+        arrays = {name: getattr(self, name)[lines] for name in ("owners", "logprobs", "film", "ended")}
         return replace(self, canvas=self.canvas.take(lines), **arrays)
 
     def after(self, move: Move, stops: Ints, number: int) -> Draft:

@@ -40,8 +40,9 @@ Logits = Callable[[View, NDArray[Any], K | None], Tensor]
 class _Questions(Generic[K]):
     """Puts views to a model; with a cache only those slots that are new since the last time.
 
-    New is every column of slots from the first that differs, in any line, from what was fed. A line that moves (the
-    longest of a padded batch left) is thus fed anew: the cache is never wrong, at worst useless for one round.
+    New is every column of slots from the first that differs, in any line, from what was fed, and those whose states
+    are not settled yet. A line that moves (the longest of a padded batch left) is thus fed anew: the cache is never
+    wrong, at worst useless for one round.
     """
 
     def __init__(self, logits: Logits[K], cache: K | None) -> None:
@@ -56,7 +57,7 @@ class _Questions(Generic[K]):
         slots = [*(getattr(view.slots, name) for name in FIELDS), view.slots.positions, view.shown(tokens)]
         start = 0
         if self.fed is not None:
-            start = int((view.asks != NOTHING).any(0).argmax())
+            start = int((view.asks != NOTHING).any(0).argmax()) if view.settled is None else view.settled
             for old, new in zip(self.fed, slots, strict=True):
                 start = min(start, old.shape[1])
                 if not np.array_equal(old[:, :start], new[:, :start]):
@@ -116,15 +117,18 @@ def write(
     finished: list[list[Draft]] = [[] for _ in range(canvas.lines)]
     draft = _leave(Draft.of(canvas), finished, questions, None)
     number = 0
+    answered: tuple[View, Tensor] | None = None  # kept while nothing is written
     while draft.canvas.lines:
         number += 1
-        view, said = questions.put(fill(draft.canvas), draft.canvas.tokens)
+        view, said = answered or questions.put(fill(draft.canvas), draft.canvas.tokens)
         asked = _asked(view, said, draft, stop_ids, barred, min_length)
         move = policy.move(draft, asked, sampling, generator, number)
         draft = draft.after(move, stop_ids, number)
-        again = policy.again(draft, number)
+        again = policy.again(draft, number, generator)
         if again is not None:
             draft = replace(draft, canvas=draft.canvas.reopened(again))
+        same = not len(move.line) and move.parents is None and (again is None or not again.any())
+        answered = (view, said) if same else None
         if on_round is not None:
             on_round(draft, number)
         draft = _leave(draft, finished, questions, move.parents)

@@ -3,7 +3,8 @@
 NextPlace    first of each line           left to right, or right to left: the view decides
 Beam         first of each line           the likeliest few continuations of several lines at once
 AllAtOnce    every place                  one pass; answers ignore each other
-Surest       the surest few               no revision
+Surest       the surest few, or a drawn few, of all places or block by block; no revision (LLaDA)
+Ancestral    each with the chance that the noise of masked diffusion gives it, a few opened again if so wished (MDLM)
 Refine       every place, then the least sure are opened again (Mask-Predict)
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ import torch
 from ..errors import SightlineError
 from .draft import Asked, Bools, Draft, Floats, Ints, Move
 from .sampling import Sampling, likeliest
+
+SAMPLERS = ("refine", "surest", "random", "ancestral", "remasking")
+REMASK = 0.1  # in a round, of the sampler that is named after it
 
 
 class Policy(ABC):
@@ -34,7 +39,7 @@ class Policy(ABC):
     ) -> Move:
         """What is accepted in round ``number``, from 1 up."""
 
-    def again(self, draft: Draft, number: int) -> Bools | None:
+    def again(self, draft: Draft, number: int, generator: torch.Generator | None) -> Bools | None:
         """Places [lines, places] to be opened again after round ``number``."""
         return None
 
@@ -45,6 +50,8 @@ class Policy(ABC):
 
 def _accepted(draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None) -> Move:
     """A token drawn for every place asked, all accepted."""
+    if not len(asked.line):
+        return Move(None, asked.line, asked.place, asked.place, np.zeros(0))
     token = sampling.draw(asked.allowed, generator)
     return Move(None, asked.line, asked.place, token.cpu().numpy().astype(np.int64), asked.logprob(token))
 
@@ -77,34 +84,105 @@ def lowest(values: Floats, among: Bools, count: Ints) -> Bools:
     return chosen & among
 
 
+def _lots(count: int, generator: torch.Generator | None) -> Floats:
+    """Numbers [count] in [0, 1)."""
+    device = "cpu" if generator is None else generator.device
+    return np.asarray(torch.rand(count, generator=generator, dtype=torch.float64, device=device).cpu().numpy())
+
+
 @dataclass(frozen=True)
 class Surest(Policy):
-    """The surest places of each line, an even share of them a round; what is written stays.
+    """The surest places of each line, an even share of them a round; what is written stays (LLaDA: Nie et al., 2025).
 
     Parameters
     ----------
     steps : rounds; N places are shared out evenly, the first N mod steps rounds taking one more.
+    block : places that are written, in ``steps`` rounds of their own, before the next so many are begun; 0: all
+        places are one block. Of one place: left to right.
+    aligned : blocks are counted from the beginning of the text, else from the first place to be written.
+    by : ``confidence``, the probability of the token that was drawn for a place, or ``chance``.
     """
 
     steps: int
+    block: int = 0
+    aligned: bool = False
+    by: Literal["confidence", "chance"] = "confidence"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise SightlineError(f"{self.steps} steps write nothing", "Use 1 or more")
+        if self.block < 0:
+            raise SightlineError(f"a block of {self.block} places holds nothing", "Use 1 or more, or 0 for no blocks")
 
-    def quota(self, places: Ints, number: int) -> Ints:
-        """How many of so many ``places`` are written in round ``number``, from 1 up."""
+    def quota(self, places: Ints, number: int | Ints) -> Ints:
+        """How many of so many ``places`` are written in round ``number`` of a block, from 1 up."""
         return places // self.steps + (number <= places % self.steps)
 
     def move(
         self, draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None, number: int
     ) -> Move:
+        current = self._current(draft)
+        asked = asked.take(np.flatnonzero(current[asked.line, asked.place]))
         drawn = _accepted(draft, asked, sampling, generator)
-        doubt = np.zeros(draft.canvas.tokens.shape)
-        doubt[drawn.line, drawn.place] = -drawn.logprob
-        surest = lowest(doubt, draft.canvas.open, self.quota(draft.opened, number))
+        doubt = np.zeros(current.shape)
+        doubt[drawn.line, drawn.place] = (
+            -drawn.logprob if self.by == "confidence" else _lots(len(drawn.line), generator)
+        )
+        written = draft.writable & current
+        begun = np.where(current, 0, draft.film * draft.writable).max(1, initial=0)  # when the block before it ended
+        surest = lowest(doubt, draft.canvas.open & current, self.quota(written.sum(1), number - begun))
         keep = surest[drawn.line, drawn.place]
         return Move(drawn.parents, drawn.line[keep], drawn.place[keep], drawn.token[keep], drawn.logprob[keep])
+
+    def _current(self, draft: Draft) -> Bools:
+        """The places [lines, places] of the first block that has an open one."""
+        if not self.block:
+            return np.ones_like(draft.canvas.open)
+        begins = (draft.canvas.inside if self.aligned else draft.writable).argmax(1)[:, None]
+        block = (np.arange(draft.canvas.places) - begins) // self.block
+        return np.asarray(block == np.take_along_axis(block, draft.canvas.open.argmax(1)[:, None], axis=1))
+
+
+@dataclass(frozen=True)
+class Ancestral(Policy):
+    """Masked diffusion run backwards: of the masks at time t, each is written by time s with chance (t - s) / t.
+
+    Parameters
+    ----------
+    steps : rounds; times fall evenly from 1 to 0, and the last round writes whatever is left.
+    remask : most that a written token may be opened again with, in a round; the chance of writing grows so that as many
+        masks are left at each time as without (ReMDM: Wang et al., 2025). 0: what is written stays (MDLM).
+    """
+
+    steps: int
+    remask: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise SightlineError(f"{self.steps} steps write nothing", "Use 1 or more")
+        if not 0 <= self.remask <= 1:
+            raise SightlineError(f"remask {self.remask} is no probability", "Use 0 to 1, such as 0.1")
+
+    def chances(self, number: int) -> tuple[float, float]:
+        """Of a mask to be written, and of a token to be opened again, in round ``number`` from 1 up."""
+        t, s = 1 - (number - 1) / self.steps, max(0.0, 1 - number / self.steps)
+        again = min(self.remask, s / (1 - t)) if number > 1 else 0.0
+        return ((1 - s) - (1 - again) * (1 - t)) / t, again
+
+    def move(
+        self, draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None, number: int
+    ) -> Move:
+        chance, _ = self.chances(number)
+        last = number >= self.steps
+        keep = np.flatnonzero(_lots(len(asked.line), generator) < chance) if not last else np.arange(len(asked.line))
+        return _accepted(draft, asked.take(keep), sampling, generator)
+
+    def again(self, draft: Draft, number: int, generator: torch.Generator | None) -> Bools | None:
+        _, chance = self.chances(number)
+        if not chance or number >= self.steps:
+            return None
+        old = draft.writable & ~draft.canvas.open & (draft.film < number)
+        return old & (_lots(old.size, generator).reshape(old.shape) < chance)
 
 
 @dataclass(frozen=True)
@@ -131,7 +209,7 @@ class Refine(Policy):
     ) -> Move:
         return _accepted(draft, asked, sampling, generator)
 
-    def again(self, draft: Draft, number: int) -> Bools | None:
+    def again(self, draft: Draft, number: int, generator: torch.Generator | None) -> Bools | None:
         if number >= self.iterations:
             return None
         return lowest(draft.logprobs, draft.writable, self.reopened(draft.writable.sum(1), number))
@@ -196,3 +274,23 @@ class Beam(Policy):
             token=token,
             logprob=logprob.cpu().numpy()[parent, token],
         )
+
+
+def policy_of(sampler: str, steps: int, block: int = 0, aligned: bool = False) -> Policy:
+    """The policy of a sampler's name: refine, surest, random, ancestral or remasking.
+
+    Parameters
+    ----------
+    steps : rounds; of each block where there are blocks. block, aligned : see ``Surest``.
+
+    Raises
+    ------
+    SightlineError : no such sampler, or blocks for one that has none.
+    """
+    if sampler not in SAMPLERS:
+        raise SightlineError(f"there is no sampler {sampler!r}", f"Choose from {', '.join(SAMPLERS)}")
+    if sampler in ("surest", "random"):
+        return Surest(steps, block, aligned, by="confidence" if sampler == "surest" else "chance")
+    if block:
+        raise SightlineError(f"the sampler {sampler} writes no blocks", "Use surest or random with blocks")
+    return Refine(steps) if sampler == "refine" else Ancestral(steps, REMASK if sampler == "remasking" else 0.0)

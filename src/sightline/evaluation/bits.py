@@ -5,6 +5,8 @@
                    |---|---|   asked here: ---         window of what the family conditions on (left, right, both)
                        |---|---|
 
+A bound is looked at several times with other draws; how far those differ is its Monte Carlo error.
+
 Pseudo-likelihood: Salazar et al., Masked Language Model Scoring (2020).
 """
 
@@ -30,6 +32,7 @@ Side = Literal["left", "right", "both"]
 
 UNIT = "bits/byte"
 TOKENS_AT_ONCE = 8192
+LOOKS = 4  # at a text whose score is drawn: enough to tell the error, few enough for a comparison
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,15 @@ def _measured(
     one_by_one = objective.score_class == "pseudo"
     share = sample.share if one_by_one else 1.0
     asked = [_asked(sample, at, piece, span(piece), share) for at, piece in enumerate(sample.pieces)]
-    nats = np.zeros(len(asked))
+    looks = LOOKS if objective.score_class == "bound" else 1
+    nats = np.zeros((looks, len(asked)))
     rows: list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]] = []
     for at, (piece, wanted) in enumerate(zip(sample.pieces, asked, strict=True)):
         tokens = sample.tokens[piece.document]
         places = np.flatnonzero(wanted)
         if not len(places):
             continue
-        for window in windows(len(tokens), *span(piece), model.context, objective.writes_from):
+        for window in windows(len(tokens), *span(piece), model.context, objective.scores_from):
             ask = np.zeros(window.end - window.start, dtype=np.bool_)
             ask[window.first - window.start : window.last - window.start] = wanted[window.first : window.last]
             if ask.any():
@@ -163,10 +167,12 @@ def _measured(
     was_training = model.training
     model.eval()
     with bar(f"scoring {objective.family}", len(rows), "windows") as shown:
-        for batch in _batches(rows):
+        for numbers, batch in _batches(rows):
             sequences, wants = [ids for _, ids, _ in batch], [ask for _, _, ask in batch]
-            got, _ = model.examined(Rows.of(sequences, tokenizer, wanted=wants))
-            np.add.at(nats, [at for at, _, _ in batch], got)
+            held = Rows.of(sequences, tokenizer, wanted=wants, numbers=numbers)
+            for look in range(looks):
+                got, _ = model.examined(replace(held, visits=np.full(held.count, look)))
+                np.add.at(nats[look], [at for at, _, _ in batch], got)
             shown.advance(len(batch))
     model.train(was_training)
     weights = [sample.weights[piece.document] for piece in sample.pieces]
@@ -176,10 +182,10 @@ def _measured(
         unit=UNIT,
         class_=objective.score_class,
         column=column,
-        top=nats / math.log(2),
+        top=nats.mean(0) / math.log(2),
         bottom=sizes,
-        context_rule=context_rule(objective.writes_from, model.context),
-        note=_note(objective, share),
+        context_rule=context_rule(objective.scores_from, model.context),
+        note=_note(objective, share, nats.sum(1) / math.log(2) / max(1.0, sizes.sum())),
     )
 
 
@@ -194,16 +200,16 @@ def _asked(sample: Sample, number: int, piece: Piece, span: tuple[int, int], sha
 
 def _batches(
     rows: list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]],
-) -> Iterator[list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]]]:
-    """Rows of like length together, so that little is padded; at most ``TOKENS_AT_ONCE`` slots each."""
-    batch: list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]] = []
-    for row in sorted(rows, key=lambda row: -len(row[1])):
-        if batch and (len(batch) + 1) * len(batch[0][1]) > TOKENS_AT_ONCE:
-            yield batch
+) -> Iterator[tuple[list[int], list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]]]]:
+    """Rows of like length together, so that little is padded, with their numbers; ``TOKENS_AT_ONCE`` slots at most."""
+    batch: list[int] = []
+    for number in sorted(range(len(rows)), key=lambda number: -len(rows[number][1])):
+        if batch and (len(batch) + 1) * len(rows[batch[0]][1]) > TOKENS_AT_ONCE:
+            yield batch, [rows[one] for one in batch]
             batch = []
-        batch.append(row)
+        batch.append(number)
     if batch:
-        yield batch
+        yield batch, [rows[one] for one in batch]
 
 
 def context_rule(side: Side, context: int) -> str:
@@ -220,10 +226,14 @@ def context_rule(side: Side, context: int) -> str:
     )
 
 
-def _note(objective: Objective, share: float) -> str:
+def _note(objective: Objective, share: float, looks: NDArray[np.float64]) -> str:
     if objective.score_class == "pseudo":
         part = "" if share >= 1 else f"; asked of {share:.1%} of the tokens, drawn by seed"
         return f"pseudo: {objective.examined_how}; no likelihood of the text{part}"
     if objective.score_class == "bound":
-        return "an upper bound: the true value is at most this"
+        error = looks.std(ddof=1) / math.sqrt(len(looks))
+        return (
+            f"an upper bound: the true value, given how many tokens there are, is at most this; estimated from "
+            f"{len(looks)} draws of masks for each text, Monte Carlo error {error:.4f}"
+        )
     return ""

@@ -78,6 +78,7 @@ def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:
 
     Texts are cut at the model's context. Empty where the stack's states are no numbers to average.
     """
+    model = model.two_sided
     tokenizer = model.tokenizer
     ids = [with_marks(one[: model.context - 2], tokenizer) for one in tokenizer.encode_many(texts)]
     pooled: list[list[NDArray[np.float32]]] = []

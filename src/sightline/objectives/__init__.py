@@ -6,8 +6,11 @@ derived. It knows no files, no devices, no steps and no learning rates.
 
 from .backward import Backward
 from .base import Objective
+from .block_diffusion import BlockDiffusion
 from .causal import Causal
+from .diffusion import Diffusion
 from .electra import Electra
+from .hybrid import Hybrid
 from .linear import LinearAR
 from .masked import Masked
 from .ngram import NGram
@@ -17,14 +20,31 @@ from .two_way import TwoWay
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
 FAMILIES: dict[str, type[Objective]] = {
-    kind.family: kind for kind in (Causal, Backward, Masked, Electra, Prefix, Permuted, TwoWay, NGram, LinearAR)
+    kind.family: kind
+    for kind in (
+        Causal,
+        Backward,
+        Masked,
+        Electra,
+        Prefix,
+        Hybrid,
+        Diffusion,
+        BlockDiffusion,
+        Permuted,
+        TwoWay,
+        NGram,
+        LinearAR,
+    )
 }
 
 __all__ = [
     "FAMILIES",
     "Backward",
+    "BlockDiffusion",
     "Causal",
+    "Diffusion",
     "Electra",
+    "Hybrid",
     "LinearAR",
     "Masked",
     "NGram",

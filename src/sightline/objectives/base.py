@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Column = Literal["whole text", "continuation", "infilling", "next number"]
 Given = Literal["left", "right", "both"]
 Stack = Literal["transformer", "pair", "table", "linear"]
+Sampler = Literal["next", "refine", "surest", "random", "ancestral", "remasking"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Objective(ABC):
     writes_from: ClassVar[Given]
     fills_from: ClassVar[Given | None] = None  # what is known of a blank's sides; None: what it writes from
     shows_nothing: ClassVar[bool] = False  # some of its slots show no token, and need a vector in its stead
+    sampler: ClassVar[Sampler] = "next"
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
 
     @property
@@ -123,6 +125,21 @@ class Objective(ABC):
         None: there is no other. The generator's stack shares this one's tables (ELECTRA).
         """
         return None
+
+    @property
+    def scores_from(self) -> Given:
+        """The side of a long text that its windows take along when they are scored."""
+        return self.writes_from
+
+    @property
+    def blocks_of(self) -> int:
+        """Places that are written before the next so many are begun, counted from the beginning; 0: no blocks."""
+        return 0
+
+    @property
+    def two_sided(self) -> Objective:
+        """The family as it is read with both sides given: another where it has two ways to be read, else itself."""
+        return self
 
     def counts(self, views: list[View]) -> dict[str, float]:
         """The answers of each term's name, from the views alone: what a term's total is divided by."""

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..decoders.canvas import Canvas
-from ..decoders.policy import Beam, NextPlace, Policy, Refine, Surest
+from ..decoders.policy import Beam, NextPlace, Policy, Surest
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
 from .model import Model
-from .pen import LINES, USUAL, WAYS, Ids, Pen, Text, must_write, piece_after, reading, trimmed, way
+from .pen import LINES, USUAL, WAYS, Course, Ids, Pen, Text, must_write, piece_after, reading, trimmed
 
 BLANK = re.compile(r"_{3,}(?::(\d+))?|\[MASK\]")
 
@@ -110,6 +110,7 @@ def fill(
     sampling: Sampling | None = None,
     seed: int = 0,
     iterations: int = 10,
+    sampler: str = "",
 ) -> list[Text]:
     """Each text with its blanks filled.
 
@@ -126,6 +127,7 @@ def fill(
         the likeliest is asked for, the candidates are those of a beam search.
     seed : of the draws.
     iterations : rounds of refinement.
+    sampler : which places are written when, where both sides are seen; none: the family's own.
 
     Raises
     ------
@@ -134,28 +136,38 @@ def fill(
     if candidates < 1:
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
     must_write(model)
+    model = model.two_sided
     side = model.objective.fills_from or model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if side == "both" else USUAL), seed)
+    course = Course.of(model.objective, sampler, iterations)
     joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
     gapped = [_Gapped.of(text, pen, joins) for text in texts]
     with reading(model):
         if side == "both":
-            how = _seeing_both(pen, gapped, iterations)
+            how = _seeing_both(pen, gapped, course)
             return [text.done(model, "both", f"{how}, {pen.sampling}") for text in gapped]
-        _chosen(pen, gapped, candidates)
+        _chosen(pen, gapped, candidates, course)
     if candidates == 1:
-        return [text.done(model, side, f"{WAYS[side]}, {pen.sampling}") for text in gapped]
+        return [text.done(model, side, f"{course.words(side)}, {pen.sampling}") for text in gapped]
     drawn = "a beam search" if pen.sampling.greedy else f"tokens {pen.sampling}"
-    how = f"of {candidates} candidates written {WAYS[side]} ({drawn}), the one under which the rest is likeliest"
+    how = (
+        f"of {candidates} candidates written {course.words(side)} ({drawn}), the one under which the rest is likeliest"
+    )
     return [text.done(model, "both", how) for text in gapped]
 
 
-def _seeing_both(pen: Pen, gapped: list[_Gapped], iterations: int) -> str:
-    """Fill all blanks of a text together: by refinement, or for good, token after token; says which."""
-    refines, surest = pen.model.objective.writes_from == "both", pen.sampling.greedy
-    rounds = iterations if refines else max((sum(text.gaps) for text in gapped), default=1)
-    # Whoever draws the tokens and then picks the surest draws from another distribution than the model's.
-    policy: Policy = Refine(rounds) if refines else Surest(rounds) if surest else NextPlace()
+def _seeing_both(pen: Pen, gapped: list[_Gapped], course: Course) -> str:
+    """Fill all blanks of a text together by the family's course, and say how.
+
+    A family that writes place after place takes one token after the other for good, the surest first; if they are
+    drawn, from left to right: who draws and then picks the surest draws from another distribution than the model's.
+    """
+    rounds, policy, how = course.iterations, course.policy, course.words("both")
+    if course.sampler == "next":
+        surest = pen.sampling.greedy
+        rounds = max((sum(text.gaps) for text in gapped), default=1)
+        policy = Surest(rounds) if surest else NextPlace()
+        how = f"one token a round, {'the surest first' if surest else WAYS['left']}"
     pen = replace(pen, caches=False)  # a text that sees both sides sees what is filled in
     with bar("filling", -(-len(gapped) // LINES) * rounds, "rounds") as shown:
         for start in range(0, len(gapped), LINES):
@@ -167,14 +179,14 @@ def _seeing_both(pen: Pen, gapped: list[_Gapped], iterations: int) -> str:
                     text.filled[blank] = done.canvas.tokens[line, at : at + gap].tolist()
                     at += gap + len(text.ids[blank + 1])
                 text.logprob = float(done.total[line])
-    return way("both", rounds) if refines else f"one token a round, {'the surest first' if surest else WAYS['left']}"
+    return how
 
 
-def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int) -> None:
+def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int, course: Course) -> None:
     """Fill blank after blank from the family's side, each with the candidate that suits what follows it best."""
     from_right = pen.model.objective.writes_from == "right"
-    beam = pen.sampling.greedy and candidates > 1
-    policy: Policy = Beam(candidates, n_best=candidates) if beam else NextPlace()
+    beam = pen.sampling.greedy and candidates > 1 and course.sampler == "next"
+    policy: Policy = Beam(candidates, n_best=candidates) if beam else course.policy
     copies = 1 if beam else candidates
     together = max(1, LINES // candidates)
     batches = [
@@ -216,5 +228,6 @@ def _best(pen: Pen, text: _Gapped, blank: int, new: list[NDArray[Any]], logprobs
         sequences.append(np.array([*rest, *ids, *known] if from_right else [*known, *ids, *rest]))
         asked = np.arange(len(sequences[-1])) < len(rest)
         wanted.append(asked if from_right else asked[::-1])
-    nats, _ = pen.model.examined(Rows.of(sequences, pen.model.tokenizer, wanted=wanted))
+    alike = np.zeros(len(sequences), dtype=np.int64)  # where a bound is drawn, all candidates get the same draws
+    nats, _ = pen.model.examined(Rows.of(sequences, pen.model.tokenizer, wanted=wanted, numbers=alike))
     return int(nats.argmin())

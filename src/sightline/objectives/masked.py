@@ -23,7 +23,7 @@ from ..data import RowDraws, Rows
 from ..decoders.canvas import Canvas
 from ..errors import SightlineError
 from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, everything, fixed
-from .base import Column, Given, Objective, text_places, within_document
+from .base import Column, Given, Objective, Sampler, text_places, within_document
 
 Hidden = Literal["token", "word", "span"]
 Course = Literal["linear", "cosine", "half"]
@@ -68,6 +68,8 @@ class Masked(Objective):
     score_class: ClassVar[Score] = "pseudo"
     decoder: ClassVar[str] = "refinement (Mask-Predict)"
     writes_from: ClassVar[Given] = "both"
+    sampler: ClassVar[Sampler] = "refine"
+    ahead: ClassVar[int] = 0  # how many places before a hidden token the slot stands that is asked for it
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -128,6 +130,10 @@ class Masked(Objective):
         most = int(np.ceil(highest * rows.length)) + 1
         return [self._view(rows, np.where(hidden, corrupted, place), hidden, hidden & keep, most)]
 
+    def candidates(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which positions [rows, length] may be hidden."""
+        return text_places(rows, self.vocabulary)
+
     def hidden(self, rows: Rows, draws: RowDraws, rate: float | NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which positions [rows, length] are asked for: round(rate * text tokens) of each row, at least one.
 
@@ -135,7 +141,7 @@ class Masked(Objective):
         taken from the smallest number up, and the first that would overshoot ends the taking, unless nothing was taken
         yet.
         """
-        candidates = text_places(rows, self.vocabulary)
+        candidates = self.candidates(rows)
         quota = np.maximum(1, np.rint(candidates.sum(1) * rate))[:, None]
         groups = self._groups(rows, draws)
         lot = np.take_along_axis(draws.uniform(rows.length), groups, axis=1)
@@ -183,22 +189,23 @@ class Masked(Objective):
         most: int,
         lines_of: NDArray[np.int64] | None = None,
     ) -> View:
+        """Slots that show ``shows``; the positions ``asked`` are asked for; both [lines, length]."""
         place = np.arange(rows.length)
         documents = rows.documents if lines_of is None else rows.documents[lines_of]
         return View.of(
             Slots.of(place, documents, positions=within_document(documents)),
             self.rule,
             shows=shows,
-            asks=np.where(asked, place, NOTHING),
+            asks=np.where(moved(asked, self.ahead), place + self.ahead, NOTHING),
             most_asks=min(most, rows.length),
             lines_of=lines_of,
-            declared=declared,
+            declared=None if declared is None else moved(declared, self.ahead),
             kind=self.family,
         )
 
     def examine(self, rows: Rows) -> Iterator[View]:
         """Pseudo log-likelihood: a copy of the row for each wanted text token, which is hidden (see ``within``)."""
-        line, position = np.nonzero(rows.wanted & text_places(rows, self.vocabulary))
+        line, position = np.nonzero(rows.wanted & self.candidates(rows))
         place = np.arange(rows.length)
         word = np.cumsum(rows.word_starts | ~text_places(rows, self.vocabulary), axis=1)
         for start in range(0, len(line), COPIES):
@@ -216,12 +223,25 @@ class Masked(Objective):
         return self._view(rows, place, np.zeros_like(rows.wanted), None, 1)
 
     def fill(self, canvas: Canvas) -> View:
-        """Every open place shows the mask and is asked for."""
-        place = np.arange(canvas.places)
-        return View.of(
-            Slots.of(place, np.where(canvas.inside, 0, NO_DOCUMENT)),
-            self.rule,
-            shows=np.where(canvas.open, fixed(self.vocabulary.mask), place),
-            asks=np.where(canvas.open, place, NOTHING),
-            kind=self.family,
-        )
+        return open_places(canvas, self.rule, self.vocabulary.mask, self.family, self.ahead)
+
+
+def open_places(canvas: Canvas, rule: Rule, mask: int, kind: str, ahead: int = 0) -> View:
+    """Every open place shows the mask and is asked for, of the slot ``ahead`` places before it; nothing else is."""
+    place = np.arange(canvas.places)
+    asked = moved(canvas.open, ahead)
+    return View.of(
+        Slots.of(place, np.where(canvas.inside, 0, NO_DOCUMENT)),
+        rule,
+        shows=np.where(canvas.open, fixed(mask), place),
+        asks=np.where(asked, place + ahead, NOTHING),
+        most_asks=max(1, int(asked.sum(1).max())),
+        kind=kind,
+    )
+
+
+def moved(where: NDArray[np.bool_], ahead: int) -> NDArray[np.bool_]:
+    """Truth values about places [lines, places], moved so many places to the front."""
+    slots = np.zeros_like(where)
+    slots[:, : where.shape[1] - ahead] = where[:, ahead:]
+    return slots

@@ -142,6 +142,14 @@ class Model(nn.Module):
         return cast(Depth, self.stack.depth)
 
     @property
+    def two_sided(self) -> Model:
+        """The same weights, read with both sides given (see ``Objective.two_sided``)."""
+        objective = self.objective.two_sided
+        if objective is self.objective:
+            return self
+        return Model(objective, self.stack, self.head, self.tokenizer).train(self.training)
+
+    @property
     def context(self) -> int:
         """Positions the stack was made for."""
         return self.stack.shape.context if isinstance(self.stack, Transformer | Pair) else 256

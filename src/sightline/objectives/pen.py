@@ -19,18 +19,25 @@ from ..data import Rows
 from ..decoders.canvas import Canvas
 from ..decoders.draft import Written
 from ..decoders.loop import write
-from ..decoders.policy import Policy
+from ..decoders.policy import NextPlace, Policy, policy_of
 from ..decoders.sampling import Sampling
 from ..errors import SightlineError
 from ..progress import Bar
 from ..sight import cacheable
 from ..stacks.cache import Cache
-from .base import Given
+from .base import Given, Objective
 from .model import Model
 
 USUAL = Sampling(temperature=0.8, top_p=0.95)
 LINES = 32  # texts written together
 WAYS = {"left": "left to right", "right": "right to left"}
+ORDERS = {
+    "refine": "refinement",
+    "surest": "the surest places first,",
+    "random": "places in drawn order,",
+    "ancestral": "masked diffusion run backwards",
+    "remasking": "masked diffusion run backwards, a few tokens opened again,",
+}
 BROKEN = "\ufffd"  # what bytes that are no UTF-8 come out as
 
 Ids = list[int]
@@ -82,7 +89,7 @@ class Pen:
             start,
             end,
             np.flatnonzero(vocabulary.is_special),
-            all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
+            model.objective.blocks_of > 0 or all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
         )
 
     def check_room(self, parts: Sequence[Ids | int]) -> None:
@@ -158,6 +165,51 @@ def trimmed(piece: str, side: Given) -> str:
     return piece if side == "left" else piece.lstrip(BROKEN)
 
 
-def way(side: Given, iterations: int) -> str:
-    """How a family that sees this side writes, in words."""
-    return f"refinement in {iterations} rounds" if side == "both" else WAYS[side]
+@dataclass(frozen=True)
+class Course:
+    """In which order a family writes: which sampler, how many rounds (of each block), and blocks of how many places."""
+
+    sampler: str
+    iterations: int
+    block: int
+    aligned: bool
+
+    @classmethod
+    def of(cls, objective: Objective, sampler: str, iterations: int, block: int = 0) -> Course:
+        """The family's own course, or that with another sampler or with blocks.
+
+        Raises
+        ------
+        SightlineError : a sampler or blocks for a family that writes one place after the other, or other blocks than
+            it was trained with.
+        """
+        own, size = objective.sampler, objective.blocks_of
+        if (own == "next") != ((sampler or own) == "next") or (own == "next" and block):
+            raise SightlineError(
+                f"{objective.family} {'writes one place after the other' if own == 'next' else 'has no next place'}",
+                "Leave the sampler and the blocks away",
+            )
+        if size and block not in (0, size):
+            raise SightlineError(f"{objective.family} was trained with blocks of {size}, not {block}", "Leave it away")
+        return cls(sampler or own, iterations, size or block, size > 0)
+
+    @property
+    def policy(self) -> Policy:
+        if self.sampler == "next":
+            return NextPlace()
+        return policy_of(self.sampler, self.iterations, self.block, self.aligned)
+
+    def rounds(self, length: int) -> int:
+        """How many rounds so many places take, at most."""
+        if self.sampler == "next":
+            return length
+        if not self.block:
+            return self.iterations
+        return min(self.iterations, self.block) * (-(-length // self.block) + self.aligned)
+
+    def words(self, side: Given) -> str:
+        """The course in words."""
+        if self.sampler == "next":
+            return WAYS[side]
+        blocks = f" for each block of {self.block}" if self.block else ""
+        return f"{ORDERS[self.sampler]} in {self.iterations} rounds{blocks}"

@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from ..decoders.canvas import Canvas
-from ..decoders.policy import Beam, NextPlace, Policy, Refine
+from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
 from .model import Model
-from .pen import LINES, USUAL, Ids, Pen, Text, must_write, piece_after, reading, trimmed, way
+from .pen import LINES, USUAL, Course, Ids, Pen, Text, must_write, piece_after, reading, trimmed
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def generate(
     beams: int = 1,
     length_penalty: float = 0.0,
     iterations: int = 10,
+    sampler: str = "",
+    block: int = 0,
     engine: Engine | None = None,
 ) -> list[Text]:
     """Texts that go on from each prompt, on the side that the family writes to; those of one prompt side by side.
@@ -77,7 +79,9 @@ def generate(
     n_best : texts for each prompt.
     beams : width of a beam search; 1: none.
     length_penalty : see ``Beam``.
-    iterations : rounds of refinement, where the family sees both sides.
+    iterations : rounds of refinement, where the family sees both sides; of each block, where it writes in blocks.
+    sampler : which places are written when (see ``decoders/policy.py``); none: the family's own.
+    block : places that are written before the next so many are begun; 0: the family's own, if it has any.
     engine : opened with this model, to write instead of our own loop.
 
     Raises
@@ -88,8 +92,9 @@ def generate(
     must_write(model)
     side = model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if beams > 1 else USUAL), seed)
-    _check(length, n_best, beams, pen.sampling, side)
-    policy = _policy(side, beams, length_penalty, n_best, iterations)
+    course = Course.of(model.objective, sampler, iterations, block)
+    _check(length, n_best, beams, pen.sampling, course)
+    policy = Beam(beams, length_penalty, n_best) if beams > 1 else course.policy
     prompted = [model.tokenizer.encode(prompt).tolist() for prompt in prompts]
     copies = 1 if beams > 1 else n_best
     lines = [_around(pen, ids, length) for ids in prompted for _ in range(copies)]
@@ -97,7 +102,7 @@ def generate(
         pen.check_room(parts)
     stops = () if side == "both" else tuple(stop for stop in model.objective.stops if stop >= 0)
     if engine is None:
-        written = _by_loop(pen, lines, policy, stops, min_length, iterations if side == "both" else length)
+        written = _by_loop(pen, lines, policy, stops, min_length, course.rounds(length))
     elif beams > 1:
         raise SightlineError(
             f"an engine writes one text at a time, not a beam of {beams}", "Leave beams or engine away"
@@ -105,7 +110,7 @@ def generate(
     else:
         repeated = [ids for ids in prompted for _ in range(copies)]
         written = _by_engine(engine, pen, repeated, length, min_length, stops, seed)
-    how = f"{way(side, iterations)}{f' by {engine.name}' if engine else ''}, "
+    how = f"{course.words(side)}{f' by {engine.name}' if engine else ''}, "
     how += f"beam of {beams}" if beams > 1 else str(pen.sampling)
     given: Given = "left" if side == "both" else side
     texts: list[list[Text]] = [[] for _ in lines]
@@ -142,21 +147,19 @@ def _by_engine(
     return ((number, new, logprob) for number, (new, logprob) in enumerate(written))
 
 
-def _check(length: int, n_best: int, beams: int, sampling: Sampling, side: Given) -> None:
+def _check(length: int, n_best: int, beams: int, sampling: Sampling, course: Course) -> None:
     if length < 1:
         raise SightlineError(f"a length of {length} tokens leaves nothing to write", "Use 1 or more")
     if n_best < 1 or beams < 1:
         raise SightlineError(f"{n_best} texts from {beams} beams are none", "Use 1 or more of each")
-    if beams > 1 and side == "both":
-        raise SightlineError("a family that sees both sides refines its text and has no beams", "Leave beams away")
+    if beams > 1 and course.sampler != "next":
+        raise SightlineError("a family that writes in any order of places has no beams", "Leave beams away")
     if n_best > 1 and beams == 1 and sampling.greedy:
         raise SightlineError(f"the likeliest text is one, but {n_best} are wanted", "Use beams or a temperature")
-
-
-def _policy(side: Given, beams: int, length_penalty: float, n_best: int, iterations: int) -> Policy:
-    if side == "both":
-        return Refine(iterations)
-    return Beam(beams, length_penalty, n_best) if beams > 1 else NextPlace()
+    if not course.aligned and course.block > length:
+        raise SightlineError(
+            f"a block of {course.block} tokens is longer than the {length} that are written", "Use shorter blocks"
+        )
 
 
 def _around(pen: Pen, ids: Ids, length: int) -> list[Ids | int]:

@@ -240,7 +240,7 @@ def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]
 
     lead = objective_for(wanted.families[0], ground.tokenizer, {})
     first = drafted(ground, lead, **_settings(wanted), seed=wanted.seed)
-    examination = Examination.of(ground, first, folder)
+    examination = Examination.of(ground, first, folder, wanted.families)
     outcomes: dict[str, list[dict[str, Any]]] = {}
     for name in dict.fromkeys([*wanted.families, FLOOR]):
         for number in range(wanted.seeds if name != FLOOR else 1):  # counting has no chance in it

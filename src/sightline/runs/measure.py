@@ -48,8 +48,8 @@ class Examination:
     copies: tuple[str, ...]
 
     @classmethod
-    def of(cls, ground: Ground, first: Recipe, folder: Path) -> Examination:
-        """The examination of a comparison: drawn by its seed, sized by its budget, kept in its folder."""
+    def of(cls, ground: Ground, first: Recipe, folder: Path, families: Sequence[str] = ()) -> Examination:
+        """The examination of a comparison of families: drawn by its seed, sized by its budget, kept in its folder."""
         from ..evaluation.passage import copies, passages
         from ..evaluation.sample import evaluation_sample
         from ..evaluation.task import task_for
@@ -60,7 +60,11 @@ class Examination:
         else:
             seconds = max(LEAST_SECONDS, 0.25 * _training_seconds(ground, first))
             sample = evaluation_sample(
-                ground.corpus.test, ground.tokenizer, seed=first.seed, seconds=seconds, cost=_cost(ground, first)
+                ground.corpus.test,
+                ground.tokenizer,
+                seed=first.seed,
+                seconds=seconds,
+                cost=_cost(ground, first, families),
             )
             _sample_to(path, sample)
         say(f"evaluation: {sample.note}")
@@ -146,15 +150,17 @@ def _training_seconds(ground: Ground, first: Recipe) -> float:
     return recipe.settings.steps * seconds_per_step(ground, recipe, model, packed, compiled=False)
 
 
-def _cost(ground: Ground, first: Recipe) -> Any:
+def _cost(ground: Ground, first: Recipe, families: Sequence[str]) -> Any:
     """Seconds that scoring takes for a sample, from both ends: a family that reads every byte, in windows and twice
-    (whole and continued), and the one that needs a pass for every token it is asked.
+    (whole and continued), and the one that needs a pass for every token it is asked; and those that look several times.
     """
     from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..objectives import FAMILIES
     from .ground import objective_for
     from .train import fresh
 
     names = ["causal", *(["masked"] if ground.tokenizer.vocabulary.mask >= 0 else [])]
+    names += [name for name in families if FAMILIES[name].score_class == "bound"]
     models = [fresh(ground, replace(first, start=""), objective_for(name, ground.tokenizer, {})) for name in names]
 
     def seconds(sample: Sample) -> float:

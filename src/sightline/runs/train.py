@@ -424,7 +424,7 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
     model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
     if recipe.init == "counts":
-        if objective.stack != "transformer" or not objective.writes or objective.shows_nothing:
+        if objective.stack != "transformer" or not objective.writes:
             raise SightlineError(f"{recipe.family} cannot begin from counts of pairs", "Leave --init away")
         counted = pairs(objective, ground.packed(ground.train, recipe.context), recipe.seed)
         begin_from(counted, cast(Transformer, model.stack), cast(Head, model.head), recipe.seed)

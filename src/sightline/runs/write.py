@@ -165,6 +165,9 @@ def generate(
     beams: int = 1,
     n: int = 1,
     iterations: int = 10,
+    sampler: str = "",
+    block: int = 0,
+    both_sides: bool = False,
     engine: Loop = "sightline",
     field: str = "text",
     documents: Cut = "file",
@@ -193,7 +196,11 @@ def generate(
         greedy: take the likeliest token each time.
         beams: search this wide for the likeliest text instead of drawing; 1: draw.
         n: texts for each prompt.
-        iterations: rounds of refinement, for families that see both sides.
+        iterations: rounds of refinement, for families that see both sides; of each block, for those that write blocks.
+        sampler: refine (write all, open the least sure again), surest or random (a few places a round), ancestral or
+            remasking (masked diffusion run backwards), for families that fill masks. Default: the family's own.
+        block: with surest or random, places that are finished before the next so many are begun; 0: no blocks.
+        both_sides: write as a family that sees both sides, where the family has that way too (hybrid).
         engine: whose loop writes: our own, or ctranslate2 (pip install 'sightline[ctranslate2]'), on the CPU, for the
             architectures that it holds (GPT-2's and LLaMA's).
         field: the field of a record on standard input that holds the text.
@@ -211,9 +218,10 @@ def generate(
     sampling = GREEDY if greedy or beams > 1 else Sampling(temperature, top_k, top_p, min_p)
     given = prompts(texts, field, documents) or [""]
     with _engaged(engine, folder, tokenizer, device, threads, dtype) as (path, model, other):
+        model = _two_sided(model) if both_sides else model
         found = written(
             model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
-            engine=other,
+            sampler=sampler, block=block, engine=other,
         )  # fmt: skip
     again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
     result = Writing(path, model.objective.family, tuple(given), tuple(found), again)
@@ -226,6 +234,7 @@ def fill(
     *,
     candidates: int = 8,
     iterations: int = 10,
+    sampler: str = "",
     temperature: float | None = None,
     top_p: float = 0.95,
     field: str = "text",
@@ -251,6 +260,7 @@ def fill(
         texts: with blanks, or - for standard input.
         candidates: for each blank, where the family sees one side only.
         iterations: rounds of refinement, for families that see both sides.
+        sampler: which places are written when, for families that fill masks (see generate). Default: the family's own.
         temperature: of the draws, 0 takes the likeliest. Default: the likeliest in refinement, else 0.8.
         top_p: draw from the fewest likeliest that reach this probability together; 1: from all.
         field: the field of a record on standard input that holds the text.
@@ -270,7 +280,9 @@ def fill(
         raise SightlineError("fill needs a text with a blank", "For example: sightline fill FOLDER 'The ___ sat.'")
     sampling = None if temperature is None else Sampling(temperature, top_p=top_p)
     with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
-        found = filled(model, given, candidates=candidates, sampling=sampling, seed=seed, iterations=iterations)
+        found = filled(
+            model, given, candidates=candidates, sampling=sampling, seed=seed, iterations=iterations, sampler=sampler
+        )
     again = f"sightline see {shlex.quote(str(path))} --text {_quoted(found[0].text)}"
     return _kept(Writing(path, model.objective.family, tuple(given), tuple(found), again), json)
 
@@ -281,6 +293,7 @@ def score(
     *,
     part: Part = "all",
     continuation: bool = False,
+    both_sides: bool = False,
     share: float = 1.0,
     field: str = "text",
     documents: Cut = "file",
@@ -303,6 +316,7 @@ def score(
         texts: texts, files or folders (as for train), python-docs, or - for standard input.
         part: of a corpus: all of it, or one side of the split that training makes.
         continuation: also score the second half of each document given the first.
+        both_sides: ask each token given all others, where the family has that way too (hybrid): a pseudo score.
         share: of the tokens to ask, for families that need a pass for each one (masked).
         field: the field of a record that holds the text.
         documents: what a document of a .txt file is.
@@ -320,6 +334,7 @@ def score(
         raise SightlineError(f"a share of {share} is not one of the tokens", "Use a number above 0, up to 1")
     found = read_all(texts, part=part, field=field, documents=documents)
     with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+        model = _two_sided(model) if both_sides else model
         sample = _sample(found, model.tokenizer, share, seed)
         whole, *halves = whole_texts(model, sample)
         if whole.missing:
@@ -460,6 +475,13 @@ def _engaged(
         )
     with _ready(folder, tokenizer, "cpu", threads, "float32") as (path, model):
         yield path, model, opened(name, model, "float32" if dtype == "auto" else dtype, threads)
+
+
+def _two_sided(model: Model) -> Model:
+    """The model read with both sides given; an error where its family has no such way."""
+    if model.objective.two_sided.writes_from != "both":
+        raise SightlineError(f"{model.objective.family} is read from one side only", "Leave --both-sides away")
+    return model.two_sided
 
 
 def _quoted(text: str) -> str:

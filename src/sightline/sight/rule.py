@@ -302,6 +302,8 @@ by_order: Rule = Named("by_order", seen.order < asker.order)
 itself: Rule = Named("itself", (seen.order == asker.order) & (seen.stream == asker.stream))
 same_document: Rule = Named("same_document", seen.document == asker.document)
 same_stream: Rule = Named("same_stream", seen.stream == asker.stream)
+same_segment: Rule = Named("same_segment", seen.segment == asker.segment)
+earlier_segment: Rule = Named("earlier_segment", seen.segment < asker.segment)
 opening: Rule = Named("opening", seen.segment == OPENING)
 
 

@@ -142,6 +142,8 @@ class View:
     kind : names the shape of the question; a run compiles one graph per kind.
     judged : labels about the tokens shown (-1: none), answered like tokens; the leak rule is not for such slots.
     declared : slots where a leak is meant (BERT's kept tokens).
+    settled : while a text is written, how many slots from the front see none behind them, so that their states may be
+        kept; None: all before the first that asks.
     """
 
     slots: Slots
@@ -154,6 +156,7 @@ class View:
     kind: str = "view"
     judged: Ints | None = None
     declared: Bools | None = None
+    settled: int | None = None
     _asked: dict[str, tuple[Ints, Bools]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -170,6 +173,7 @@ class View:
         kind: str = "view",
         judged: ArrayLike | None = None,
         declared: ArrayLike | None = None,
+        settled: int | None = None,
     ) -> View:
         """A view from whatever broadcasts to [lines, slots]; padding slots show and ask nothing."""
         shape = slots.place.shape
@@ -202,6 +206,7 @@ class View:
             kind=kind,
             judged=labels,
             declared=None if declared is None else spread(declared, False, np.bool_),
+            settled=settled,
         )
 
     @property
