@@ -59,7 +59,7 @@ class Objective(ABC):
     family: ClassVar[str]
     title: ClassVar[str]
     score_class: ClassVar[Score]
-    stack: ClassVar[Literal["transformer", "table"]] = "transformer"
+    stack: ClassVar[Literal["transformer", "table", "bag"]] = "transformer"
     decoder: ClassVar[str]
     writes_from: ClassVar[Given]
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ..errors import SightlineError
 from ..sight import Depth, View, forbid_leaks, visible_pairs
+from ..stacks.bag import Bag, BagHead
 from ..stacks.cache import Cache
 from ..stacks.head import Head
+from ..stacks.hogwild import Manner
 from ..stacks.look import Kernel, Look, on_device
 from ..stacks.native import answered
 from ..stacks.static import replayed
@@ -87,6 +89,8 @@ class Model(nn.Module):
         return sum(everything.values()) - sum(tables.values()), sum(tables.values())
 
     def _tables(self) -> list[Tensor]:
+        if isinstance(self.stack, Bag):
+            return list(self.stack.parameters())
         tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
         return tables + ([self.head.weight] if isinstance(self.head, Head) else [])
 
@@ -158,6 +162,8 @@ class Model(nn.Module):
         Counted as in Kaplan et al. (2020) plus attention over visible pairs only, and the head on asked slots only; a
         training step costs three times that.
         """
+        if isinstance(self.stack, Bag):
+            return self.stack.operations(visible_pairs(view, self.depth), view.ask_count)
         if not isinstance(self.stack, Transformer):
             return 0.0
         shape: Shape = self.stack.shape
@@ -175,6 +181,9 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    if isinstance(objective, Manner):
+        bag = Bag(objective.vocabulary, shape.width, objective)
+        return Model(objective, bag, BagHead(bag), tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = Transformer(shape)

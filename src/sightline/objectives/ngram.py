@@ -31,7 +31,7 @@ class NGram(Causal):
 
     family: ClassVar[str] = "ngram"
     title: ClassVar[str] = "n-gram: each token from the few before it, by counting"
-    stack: ClassVar[Literal["transformer", "table"]] = "table"
+    stack: ClassVar[Literal["transformer", "table", "bag"]] = "table"
     decoder: ClassVar[str] = "left to right"
 
     def __post_init__(self) -> None:
