@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SightlineError",
     "__version__",
+    "analogy",
     "compare",
     "embed",
     "families",
@@ -28,7 +29,9 @@ __all__ = [
     "read",
     "score",
     "see",
+    "similar",
     "train",
+    "vectors",
 ]
 
 if TYPE_CHECKING:
@@ -36,12 +39,14 @@ if TYPE_CHECKING:
     from .errors import SightlineError
     from .runs.compare import compare
     from .runs.families import families
+    from .runs.lexicon import analogy, similar, vectors
     from .runs.see import see
     from .runs.train import train
     from .runs.write import embed, fill, generate, score
 
 _HOMES = {
     "SightlineError": "errors",
+    "analogy": "runs.lexicon",
     "compare": "runs.compare",
     "embed": "runs.write",
     "families": "runs.families",
@@ -50,7 +55,9 @@ _HOMES = {
     "read": "data",
     "score": "runs.write",
     "see": "runs.see",
+    "similar": "runs.lexicon",
     "train": "runs.train",
+    "vectors": "runs.lexicon",
 }
 
 

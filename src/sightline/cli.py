@@ -42,6 +42,9 @@ COMMANDS = {
     "fill": Command("write", "fill the blanks of a text"),
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
     "embed": Command("write", "one vector for each text"),
+    "similar": Command("lexicon", "the words most like a word"),
+    "analogy": Command("lexicon", "what is to a word as another is to a third"),
+    "vectors": Command("lexicon", "vectors of words for other programs: word2vec's files, a Projector table"),
     "see": Command("see", "what a model sees: declared beside measured, leaks named"),
     "families": Command("families", "every family with its sight drawn small"),
 }

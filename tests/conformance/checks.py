@@ -166,10 +166,25 @@ def asks_everything_once(subject: Subject) -> None:
 
 
 def scores_as_declared(subject: Subject) -> None:
-    """The class of the score, derived from what each answer may depend on, is the one the family declares."""
+    """The class of the score, derived from what each answer may depend on, is the one the family declares.
+
+    That a head tells words from noise, and gives no distribution, cannot be seen in the views: it is declared, and true
+    if the logits of a slot are not normalised whatever the weights.
+    """
     model = subject.model()
+    declared = model.objective.score_class
+    if declared == "discriminative":
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight))
     for rows in (single(), packed()):
-        assert score_of(list(model.objective.examine(rows)), model.depth) == model.objective.score_class
+        views = list(model.objective.examine(rows))
+        if declared == "discriminative":
+            sums = model.logits(views[0], rows.tokens).logsumexp(-1)
+            assert sums.abs().max() > 1e-3, "the answers are a distribution, and the score is more than declared"
+        else:
+            assert score_of(views, model.depth) == declared
 
 
 def writes_the_same_with_a_cache(subject: Subject) -> None:

@@ -106,6 +106,9 @@ def _measured(
     if not tokenizer.lossless:
         why = f"the {tokenizer.kind} tokenizer does not give the text back byte for byte"
         return Measured.none(name, UNIT, objective.score_class, column, why)
+    if objective.score_class == "discriminative":
+        why = f"{objective.family} tells right tokens from wrong ones, which is no distribution over tokens"
+        return Measured.none(name, UNIT, objective.score_class, column, why)
     one_by_one = objective.score_class == "pseudo"
     share = sample.share if one_by_one else 1.0
     asked = [_asked(sample, at, piece, span(piece), share) for at, piece in enumerate(sample.pieces)]
@@ -184,7 +187,7 @@ def context_rule(side: Side, context: int) -> str:
 def _note(score_class: str, share: float) -> str:
     if score_class == "pseudo":
         part = "" if share >= 1 else f"; asked of {share:.1%} of the tokens, drawn by seed"
-        return f"pseudo: each token hidden alone and asked given all others; no likelihood of the text{part}"
+        return f"pseudo: each token hidden alone and asked given the others; no likelihood of the text{part}"
     if score_class == "bound":
         return "an upper bound: the true value is at most this"
     return ""

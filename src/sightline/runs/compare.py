@@ -288,7 +288,7 @@ def _one(ground: Ground, recipe: Recipe, model: Model, examination: Examination,
     from .train import run
 
     title = f"{recipe.family} (seed {recipe.seed})"
-    say(f"{title}: {recipe.settings.steps:,} steps" if model.objective.stack != "table" else f"{title}: counting")
+    say(f"{title}: {recipe.settings.steps:,} steps" if getattr(model.stack, "repeats", True) else f"{title}: counting")
     trained = run(ground, recipe, model, place, title)
     record = record_of(ground, recipe, model, trained)
     record |= examination.sat_by(model, place)

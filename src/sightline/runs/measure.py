@@ -135,7 +135,7 @@ def _training_seconds(ground: Ground, first: Recipe) -> float:
     if budget.kind == "seconds":
         return budget.amount
     model = fresh(ground, first, objective_for(first.family, ground.tokenizer, {}))
-    if model.objective.stack == "table":
+    if hasattr(model.stack, "fit"):
         return 60.0
     recipe = costed(ground, first, model, "off")
     if recipe.settings.steps <= 2 * TIMED:

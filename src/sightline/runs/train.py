@@ -226,10 +226,10 @@ def _begun(wanted: Recipe) -> Model | None:
         return None
     named = Path(wanted.source.tokenizer).exists()
     model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
-    if "table" in (model.objective.stack, FAMILIES[wanted.family].stack):
+    if {model.objective.stack, FAMILIES[wanted.family].stack} != {"transformer"}:
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
-            "Counts have no weights to go on from: continue a transformer with a family of transformers",
+            "A stack that fits itself begins anew: continue a transformer with a family of transformers",
         )
     if wanted.context > model.context and getattr(model.stack.shape, "positions", "") == "learned":
         raise SightlineError(
@@ -281,11 +281,14 @@ def _typed(name: str, value: str, hint: Any) -> Any:
         if value not in get_args(hint):
             raise SightlineError(f"{name} cannot be {value!r}", f"Choose from {', '.join(get_args(hint))}")
         return value
+    if hint is bool and value in ("true", "false"):
+        return value == "true"
     for kind in get_args(hint) or (hint,):
         if kind in (int, float, str):
             with contextlib.suppress(ValueError):
                 return kind(value)
-    raise SightlineError(f"{name} must be a number, not {value!r}", "Correct the value")
+    wanted = "true or false" if hint is bool else "a number"
+    raise SightlineError(f"{name} must be {wanted}, not {value!r}", "Correct the value")
 
 
 def planned(
@@ -399,11 +402,15 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
 
 def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "auto") -> Recipe:
     """The recipe with the number of steps that its budget buys, and the decision whether to compile."""
-    if model.objective.stack == "table":
+    fits_itself = hasattr(model.stack, "fit")
+    if fits_itself and not model.stack.repeats:
         return recipe
     budget = Budget.parse(recipe.budget)
     packed = ground.packed(ground.train, recipe.context)
     tokens, flops = per_step(ground, recipe, model, packed)
+    if fits_itself:
+        quick = _seconds_of_fitting(ground, recipe, model) if budget.kind == "seconds" else None
+        return recipe.with_settings(steps=budget.steps(tokens, flops, quick), compiled=False)
     compiled = compile == "on"
     steps = None if budget.kind == "seconds" else budget.steps(tokens, flops, None)
     seconds: float | None = None
@@ -447,8 +454,9 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
     from ..training.loop import train as loop
     from ..training.machine import peak
 
-    if model.objective.stack == "table":
-        trained = _fitted(ground, recipe, model)
+    again = f"give the same command again (it goes on in {folder})"
+    if hasattr(model.stack, "fit"):
+        trained = _fitted(ground, recipe, model, folder, title or recipe.family, again)
     else:
         packed = ground.packed(ground.train, recipe.context)
         _, flops = per_step(ground, recipe, model, packed)
@@ -464,7 +472,7 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
             sample=_sample(ground),
             names=ground.names,
             title=title or recipe.family,
-            again=f"give the same command again (it goes on in {folder})",
+            again=again,
         )
     model.eval()
     hub.save(model, folder / "model", recipe=_tables(recipe), data_fingerprint=ground.source.fingerprint)
@@ -477,10 +485,26 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
     return tomllib.loads(recipe.text())
 
 
-def _fitted(ground: Ground, recipe: Recipe, model: Model) -> Trained:
-    """A stack that fits itself: one pass over as much of the text as the budget buys."""
+def _seconds_of_fitting(ground: Ground, recipe: Recipe, model: Model) -> float:
+    """The time in which a stack that fits itself reads the tokens of a step."""
+    from ..training.fitting import seconds_of
+
+    return seconds_of(model, ground.train.tokens, recipe.settings.batch * recipe.context, recipe.threads)
+
+
+def _fitted(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str, again: str) -> Trained:
+    """A stack that fits itself: over the text again and again, or once over as much of it as the budget buys."""
     from ..training.loop import Trained
 
+    if model.stack.repeats:
+        from ..training.fitting import fit
+
+        packed = ground.packed(ground.train, recipe.context)
+        tokens, flops = per_step(ground, recipe, model, packed)
+        return fit(
+            model, ground.train.tokens, ground.train.offsets, recipe.settings, folder, tokens_per_step=int(tokens),
+            flops_per_step=flops, workers=recipe.threads, validate=validation(ground, recipe), title=title, again=again,
+        )  # fmt: skip
     budget = Budget.parse(recipe.budget)
     most = ground.train.token_count  # counting is so quick that seconds and operations buy the whole text
     if budget.kind == "tokens":

@@ -319,7 +319,8 @@ def score(
         sample = _sample(found, model.tokenizer, share, seed)
         whole = bits_per_byte(model, sample)
         if whole.missing:
-            raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
+            lacks = "family whose answers are a distribution" if model.tokenizer.lossless else "byte-level tokenizer"
+            raise SightlineError(f"no bits per byte: {whole.missing}", f"Use a model with a {lacks}")
         measured = [whole, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
     bits, sizes = [0.0] * len(found), [0] * len(found)
     for piece, top, bottom in zip(sample.pieces, whole.top, whole.bottom, strict=True):
@@ -356,7 +357,7 @@ def embed(
     Args:
         folder: a model folder, or the folder of a run.
         texts: texts, files or folders (as for train), python-docs, or - for standard input.
-        layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last.
+        layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last; of cbow, the embedding.
         out: a file ending in .npy, .safetensors, .parquet or .jsonl; the last two hold the documents' names too.
             Default: vectors.npy, which is not written over.
         part: of a corpus: all of it, or one side of the split that training makes.
@@ -379,7 +380,8 @@ def embed(
             raise SightlineError(
                 f"{model.objective.family} keeps no states to average", "Use a family with a transformer"
             )
-        at = len(layers) - 1 if layer is None else layer
+        usual = len(layers) - 1 if model.depth.keeps_input else 0  # a bag's states are of the words around
+        at = usual if layer is None else layer
         if not -len(layers) <= at < len(layers):
             raise SightlineError(f"there is no layer {at}", f"Use 0 (the embedding) to {len(layers) - 1}")
         long = sum(len(one) > model.context - 2 for one in model.tokenizer.encode_many([one.text for one in found]))

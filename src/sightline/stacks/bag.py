@@ -126,14 +126,15 @@ class Bag(nn.Module):
         order = np.lexsort((-np.arange(len(words)), -counts))
         fresh = np.random.default_rng(seed).random((len(words), self.width), dtype=np.float32)
         nodes = len(words) - (self.manner.loss == "hierarchical")
-        self._hold(
+        self.hold(
             torch.from_numpy(words[order]),
             torch.from_numpy(counts[order]),
             torch.from_numpy((fresh * 2 - 1) / np.float32(self.width)),
             torch.zeros(nodes, self.width),
         )
 
-    def _hold(self, words: Tensor, counts: Tensor, inputs: Tensor, outputs: Tensor) -> None:
+    def hold(self, words: Tensor, counts: Tensor, inputs: Tensor, outputs: Tensor) -> None:
+        """Take these words and vectors, as ``tensors`` gives them."""
         self.words, self.counts = words, counts
         self.inputs, self.outputs = nn.Parameter(inputs), nn.Parameter(outputs)
         for name in ("ranks", "tree", "noise"):
@@ -234,7 +235,7 @@ class Bag(nn.Module):
                 "Use the tokenizer they were fitted with, or fit them again",
             )
         bag = cls(vocabulary, int(inputs.shape[1]), manner)
-        bag._hold(words, tensors["counts"].long(), inputs, tensors["outputs"].float())
+        bag.hold(words, tensors["counts"].long(), inputs, tensors["outputs"].float())
         return bag
 
     def operations(self, pairs: int, answers: int) -> float:
