@@ -5,7 +5,7 @@
 
 The same words (lower case, at least five times), windows, noise, subsampling and passes; gensim with its own learning
 rate and, as "original", Sightline with the same. WordSim-353, SimLex-999, MEN and Google's analogies, lower case too.
-"Words" of a second are those of the text read, dropped ones included; reading and counting them is not in it for either.
+"Words" of a second are those of the text read, dropped ones included; reading the text is in neither side's time.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def quality(corpus: Corpus, seeds: int, passes: list[int], workers: int) -> None
     lines = [
         "# Word vectors: agreement with people",
         "",
-        f"Wikinews, {len(corpus.ids):,} words, {len(corpus.words) - 1:,} of them different and kept; width {WIDTH}, window "
-        f"{WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Mean over {seeds} seeds (lowest to highest). Rank "
+        f"Wikinews, {len(corpus.ids):,} words, {len(corpus.words) - 1:,} of them different and kept; width {WIDTH}, "
+        f"window {WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Mean over {seeds} seeds (lowest to highest). Rank "
         "correlation times 100, and percent of analogies answered.",
         "",
         f"| | {' | '.join(coverage)} |",
@@ -175,9 +175,9 @@ def speed(corpus: Corpus, blocks: int) -> None:
     lines = [
         "# Word vectors: words a second",
         "",
-        f"One pass over Wikinews, {len(corpus.ids):,} words, {len(corpus.words) - 1:,} of them different and kept; width "
-        f"{WIDTH}, window {WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Median [slowest, fastest] of {blocks} "
-        "blocks in turns. Neither side's time holds the reading of the text; Sightline's holds counting its words.",
+        f"One pass over Wikinews, {len(corpus.ids):,} words, {len(corpus.words) - 1:,} of them different and kept; "
+        f"width {WIDTH}, window {WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Median [slowest, fastest] of "
+        f"{blocks} blocks in turns. Neither side's time holds the reading of the text; Sightline's holds counting its words.",
         "",
         "| | gensim, words/s | Sightline, original | ratio | Sightline, exact | ratio |",
         "|---|---|---|---|---|---|",

@@ -34,7 +34,8 @@ def corpus(seed: int) -> tuple[list[np.ndarray], int]:
         # the golden: nothing drawn, and a rate that stays (both at the least it falls to)
         ({"hs": 1, "negative": 0, "sample": 0, "shrink_windows": False, "alpha": 1e-4},
          Manner(loss="hierarchical", sample=0, shrink=False, rate=1e-4), 1),
-        ({"hs": 1, "negative": 0, "sample": 0, "shrink_windows": False}, Manner(loss="hierarchical", sample=0, shrink=False), 1),
+        ({"hs": 1, "negative": 0, "sample": 0, "shrink_windows": False},
+         Manner(loss="hierarchical", sample=0, shrink=False), 1),
         ({"hs": 1, "negative": 0, "sample": 2e-2}, Manner(loss="hierarchical", sample=2e-2), 1),
         ({"hs": 0, "negative": 5, "sample": 0}, Manner(sample=0), 1),
         ({"hs": 0, "negative": 3, "sample": 2e-2, "window": 3, "vector_size": 24},
@@ -51,7 +52,9 @@ def test_the_vectors_are_gensims(theirs: dict[str, Any], manner: Manner, passes:
         [[str(word) for word in one] for one in documents],
         min_count=1, workers=1, seed=7, epochs=passes, **settings,
     )  # fmt: skip
-    bag = Bag(Vocabulary(count, count), settings["vector_size"], replace(manner, update="original", rate=settings["alpha"]))
+    bag = Bag(
+        Vocabulary(count, count), settings["vector_size"], replace(manner, update="original", rate=settings["alpha"])
+    )
     one_after_another = np.random.RandomState(7)
     bag.fit(
         np.concatenate(documents),

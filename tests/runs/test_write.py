@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, page: str) -> Path:
     shape = Shape(layers=2, width=16, heads=2, vocabulary=tokenizer.padded, context=64)
     for name, kind in FAMILIES.items():
         model = built(kind(tokenizer.vocabulary), shape, tokenizer, seed=1)
-        if kind.stack == "table":
+        if kind.stack != "transformer":
             marks = tokenizer.vocabulary
             ids = np.array([marks.bos, *tokenizer.encode(page), marks.eos])
             model.stack.fit(ids, np.array([0]))  # type: ignore[operator]
@@ -66,8 +66,9 @@ def test_every_verb_in_half_precision(models: Path, name: str, page: str, tmp_pa
     [text] = generate(models / name, ("The river",), length=6, dtype="bfloat16").texts
     assert "The river" in text.text
     assert fill(models / name, ("The ___ runs.",), dtype="bfloat16").texts
-    exact, half = (score(models / name, (page,), dtype=kind).documents[0].bits for kind in ("float32", "bfloat16"))
-    assert half == pytest.approx(exact, rel=0.01)
+    if name != "cbow":  # which has no bits per byte
+        exact, half = (score(models / name, (page,), dtype=kind).documents[0].bits for kind in ("float32", "bfloat16"))
+        assert half == pytest.approx(exact, rel=0.01)
     if name != "ngram":
         embed(models / name, (page,), out=tmp_path / "vectors.npy", dtype="bfloat16")
         assert np.isfinite(np.load(tmp_path / "vectors.npy")).all()
@@ -133,7 +134,7 @@ def test_a_run_folder_and_its_model_are_one(models: Path) -> None:
 
 
 def test_a_folder_of_several_models_names_them(models: Path) -> None:
-    with pytest.raises(SightlineError, match="5 models") as caught:
+    with pytest.raises(SightlineError, match="6 models") as caught:
         score(models, ("text",))
     assert all(str(models / name) in str(caught.value) for name in FAMILIES)
 

@@ -180,7 +180,9 @@ def test_one_worker_repeats_itself_and_several_come_near(loss: str) -> None:
     for workers in (1, 1, 2):
         bag = Bag(WORDS, 8, Manner(loss=loss))  # type: ignore[arg-type]
         told: list[Lesson] = []
-        bag.fit(tokens, None, passes=2, workers=workers, seed=5, watch=lambda part, lesson, told=told: told.append(lesson))  # type: ignore[misc]
+        bag.fit(
+            tokens, None, passes=2, workers=workers, seed=5, watch=lambda part, lesson, told=told: told.append(lesson)
+        )  # type: ignore[misc]
         bags.append((bag, told[0].nats))
     (one, nats), (again, same), (_, near) = bags
     assert torch.equal(one.inputs, again.inputs)

@@ -76,10 +76,11 @@ def windows(length: int, first: int, last: int, context: int, side: Side) -> Ite
 def bits_per_byte(model: Model, sample: Sample) -> Measured:
     """The family's bits per byte of whole texts; for a family without a likelihood of texts, its own pseudo score.
 
-    Empty, with the reason, where the tokenizer does not give the text back byte for byte.
+    Empty, with the reason, where the tokenizer does not give the text back byte for byte, or where the family has no
+    distribution over tokens.
     """
     columns = model.objective.columns
-    column = "whole text" if "whole text" in columns else columns[0]
+    column = "whole text" if "whole text" in columns else next(iter(columns), "")
     return _measured(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
 
 
@@ -103,11 +104,11 @@ def _measured(
     model: Model, sample: Sample, name: str, column: str, span: Callable[[Piece], tuple[int, int]]
 ) -> Measured:
     objective, tokenizer = model.objective, model.tokenizer
+    if not objective.columns:
+        why = f"{objective.family} gives no probability of tokens"
+        return Measured.none(name, UNIT, objective.score_class, column, why)
     if not tokenizer.lossless:
         why = f"the {tokenizer.kind} tokenizer does not give the text back byte for byte"
-        return Measured.none(name, UNIT, objective.score_class, column, why)
-    if objective.score_class == "discriminative":
-        why = f"{objective.family} tells right tokens from wrong ones, which is no distribution over tokens"
         return Measured.none(name, UNIT, objective.score_class, column, why)
     one_by_one = objective.score_class == "pseudo"
     share = sample.share if one_by_one else 1.0

@@ -18,7 +18,7 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     """The text of ``README.md``; ``class_name`` is the class of transformers that loads the weights, or None."""
     objective, tokenizer = model.objective, model.tokenizer
     body, tables = model.parameter_counts()
-    task = "fill-mask" if objective.columns == ("infilling",) else "text-generation"
+    task = "fill-mask" if objective.writes_from == "both" else "text-generation"
     lines = [
         "---",
         f"library_name: {'transformers' if class_name else 'sightline'}",

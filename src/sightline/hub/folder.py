@@ -350,7 +350,10 @@ def _fitted(
     objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
     if config["stack"] == "bag":
         if not isinstance(objective, Manner):
-            raise SightlineError(f"{folder / NOTES} names {objective.family}, but {folder / CONFIG} a bag of words", "Copy the model again")
+            raise SightlineError(
+                f"{folder / NOTES} names {objective.family}, but {folder / CONFIG} a bag of words",
+                "Copy the model again",
+            )
         bag = Bag.from_tensors(vocabulary, tensors_in(folder), objective)
         return Model(objective, bag, BagHead(bag), tokenizer)
     table = Table.from_tensors(vocabulary, tensors_in(folder))

@@ -58,7 +58,7 @@ class CBOW(Manner, Objective):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        return ("infilling",)
+        return ("infilling",) if self.loss == "hierarchical" else ()
 
     @property
     def rule(self) -> Rule:

@@ -110,7 +110,7 @@ class Lexicon:
         return self._nearest(self.directions[at], {at}, count)
 
     def analogy(self, one: str, other: str, third: str, count: int = 10) -> list[tuple[str, float]]:
-        """What is to ``third`` as ``other`` is to ``one``: the words nearest to ``other - one + third``, with cosines."""
+        """What is to ``third`` as ``other`` is to ``one``: words near ``other - one + third``, with their cosines."""
         numbers = [self.number(word) for word in (one, other, third)]
         a, b, c = self.directions[numbers]
         wanted = b - a + c

@@ -92,7 +92,7 @@ def compare(
         out: the comparison's folder; the same command continues there, more families or seeds extend it.
         seed: the first seed.
         rate: factor on the learning rates of every family; 0: the swept ones.
-        tokenizer: bpe, bpe:4096, byte, char, wordpiece, or a path to a tokenizer.json.
+        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
         field: the field of a record that holds the text.
         label: the field of a record that holds a label, for the understanding probe.
         documents: what a document of a .txt file is.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLACES = 6  # tokens of a picture: enough to tell a window from a triangle, few enough to stand side by side
 OPENING = 2  # of which a prefix takes so many
+COLUMNS = 80  # of a terminal
 GAP = 24  # between pictures of the sheet
 
 
@@ -59,15 +60,19 @@ class Families:
     next: str = "sightline compare python-docs --budget 60s"
 
     def __str__(self) -> str:
-        names = [family.family for family in self.families]
-        drawings = [family.drawing.splitlines() for family in self.families]
-        widths = [max(len(name), *map(len, lines)) for name, lines in zip(names, drawings, strict=True)]
-        rows = [names, *zip(*drawings, strict=True)]
-        pictures = ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        columns = [[family.family, *family.drawing.splitlines()] for family in self.families]
+        widths = [max(map(len, lines)) for lines in columns]
+        abreast = max(1, (COLUMNS + 3) // (max(widths, default=0) + 3))  # pictures that stand beside each other
+        pictures: list[str] = []
+        for first in range(0, len(columns), abreast):
+            some = slice(first, first + abreast)
+            rows = zip(*columns[some], strict=True)
+            told = ["   ".join(f"{cell:<{w}}" for cell, w in zip(row, widths[some], strict=True)) for row in rows]
+            pictures += [*([""] if first else []), *told]
         told = [
             f"{family.title}\n"
             f"    sees: {family.sight} · writes: {family.decoder}\n"
-            f"    score: {family.score_class} ({', '.join(family.columns)}) · stack: {family.stack}"
+            f"    score: {family.score_class} ({', '.join(family.columns) or 'no column'}) · stack: {family.stack}"
             for family in self.families
         ]
         sheet = [] if self.svg is None else ["", str(self.svg)]

@@ -131,8 +131,8 @@ def vectors(
 
     Args:
         source: a model folder, the folder of a run, or vectors in a file.
-        out: a file ending in .txt or .vec (word2vec's text), .bin (its binary layout) or .tsv (a table for TensorBoard's
-            Projector; the words lie beside it in NAME.words.tsv).
+        out: a file ending in .txt or .vec (word2vec's text), .bin (its binary layout) or .tsv (a table for the
+            Projector of TensorBoard; the words lie beside it in NAME.words.tsv).
     """
     from ..hub.word2vec import TABLE, names_beside, write_vectors
 

@@ -106,7 +106,7 @@ def train(
         sightline train --recipe runs/mine/recipe.toml --out runs/again
 
     Args:
-        family: causal, backward, masked, prefix or ngram (see: sightline families).
+        family: its name (see: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
             python-docs, or the name of a Hugging Face data set.
         size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
@@ -125,7 +125,7 @@ def train(
         schedule: course of the learning rate.
         validations: how often dev is measured.
         compile: run through torch.compile; auto measures whether it pays.
-        tokenizer: bpe, bpe:4096, byte, char, wordpiece, or a path to a tokenizer.json.
+        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
         field: the field of a record that holds the text.
         label: the field of a record that holds a label.
         documents: what a document of a .txt file is.

@@ -1,10 +1,10 @@
-"""A bag of words: the state of a slot is the mean of the vectors of the tokens it sees, whatever their order.
+r"""A bag of words: the state of a slot is the mean of the vectors of the tokens it sees, whatever their order.
 
     the  cat  sat  .        h(sat) = (v(the) + v(cat) + v(.)) / 3        one look; a slot keeps nothing of its own
-     \\____\\________/         u of cat, or of the nodes on the way to it in a tree, turns h into an answer
+     \____\________/         u of cat, or of the nodes on the way to it in a tree, turns h into an answer
 
-It fits itself (``fit``), one compiled update a word (``hogwild.py``). States and head are also plain torch, with the same
-gradient: a test holds the two against each other. Mikolov et al. (2013).
+It fits itself (``fit``), one compiled update a word (``hogwild.py``). States and head are also plain torch, with the
+same gradient: a test holds the two against each other. Mikolov et al. (2013).
 
 Shapes: W words (ids that are no marks), d width of the vectors, V rows of the vocabulary.
 """
@@ -373,8 +373,8 @@ class _Course:
 class BagHead(nn.Module):
     """From mean vectors to grades.
 
-    ``hierarchical`` is a distribution: the product of the turns on the way to a word. ``negative`` is none: the nats are
-    those of telling the word from noise, with the expectation over the noise worked out instead of drawn.
+    ``hierarchical`` is a distribution: the product of the turns on the way to a word. ``negative`` is none: the nats
+    are those of telling the word from noise, with the expectation over the noise worked out instead of drawn.
     """
 
     def __init__(self, bag: Bag) -> None:

@@ -5,10 +5,10 @@
     targets    cat, and k words of noise       or the inner nodes on the way to cat in a Huffman tree
     g          (label - sigmoid(h u)) * rate   u += g h, then each vector of the context += sum g u (/ their number)
 
-Random numbers, tree, noise and order of the additions are those of gensim, so that one worker gives its numbers. Mikolov
-et al., Efficient Estimation of Word Representations (2013) and Distributed Representations of Words and Phrases (2013);
-the gradient of the mean: Irsoy et al., Corrected CBOW Performs as well as Skip-gram (2021); without locks: Recht et
-al., Hogwild (2011).
+Random numbers, tree, noise and order of the additions are those of gensim, so that one worker gives its numbers.
+Mikolov et al., Efficient Estimation of Word Representations (2013), and Distributed Representations of Words and
+Phrases (2013); the gradient of the mean: Irsoy et al., Corrected CBOW Performs as well as Skip-gram (2021); without
+locks: Recht et al., Hogwild (2011).
 
 NumPy and numba only: no torch here. Shapes: W words, d width of the vectors.
 """

@@ -55,7 +55,7 @@ def fit(
     title: str = "fit",
     again: str = "give the same command again",
 ) -> Trained:
-    """Fit the model's stack to ``settings.steps`` steps of ``tokens_per_step``, going on from a checkpoint if there is one.
+    """Fit the model's stack to ``settings.steps`` steps of ``tokens_per_step``, going on from a checkpoint, if any.
 
     Parameters
     ----------
@@ -144,4 +144,3 @@ def seconds_of(model: Model, tokens: NDArray[Any], tokens_per_step: int, workers
     ends: list[float] = []
     twin.fit(some, passes=passes, workers=workers, parts=2, watch=lambda part, lesson: ends.append(time.perf_counter()))
     return (ends[1] - ends[0]) * 2 * tokens_per_step / (passes * len(some))  # the first part compiles
-
