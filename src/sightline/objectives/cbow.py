@@ -40,7 +40,8 @@ class CBOW(Manner, Objective):
     window : words on either side, at most. shrink : draw the window of each word from 1 to that.
     loss : negative (tell the word from noise) or hierarchical (find it in a tree by frequency).
     negatives : words of noise for each right one, drawn by count to the power of 3/4.
-    update : exact (the gradient of the mean) or original (word2vec's, which every word of the context gets whole).
+    update : original (word2vec's: every word of the context gets the sum whole) or exact (the gradient of the mean,
+        which wants a higher rate, and did not score better where it was measured).
     sample : relative frequency from which words are left out by chance; 0 keeps all.
     rate : the learning rate at the start; it falls in a straight line to 0.0001.
     """

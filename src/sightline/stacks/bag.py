@@ -361,7 +361,8 @@ class _Course:
         state, count = self.thinned(ranks, ends, self.limits, np.uint64(state), words, kept)
         less = draws.randint(0, manner.window, count) if manner.shrink else np.zeros(count, np.int64)
         done = min(1.0, (visit * self.text.words + before) / self.words)
-        rate = max(manner.rate - (manner.rate - LEAST_RATE) * done, LEAST_RATE)
+        least = min(LEAST_RATE, manner.rate)
+        rate = max(manner.rate - (manner.rate - least) * done, least)
         nats, answers = self.learned(
             words[:count], kept, less, bag.inputs.detach().numpy(), bag.outputs.detach().numpy(), *self.targets,
             manner.negatives, manner.window, np.float32(rate), manner.update == "original", self.sigmoids,
