@@ -34,8 +34,8 @@ WIDTH, WINDOW, NEGATIVES, SAMPLE, LEAST = 100, 5, 5, 1e-4, 5
 LISTS = {"WordSim-353": "EN-WS-353-ALL", "SimLex-999": "EN-SIMLEX-999", "MEN": "EN-MEN-TR-3k"}
 GENSIM_RATE = 0.025  # its default
 TREE = {"sample": SAMPLE, "loss": "hierarchical"}
-# Names and settings of the sides; None: gensim, with its own rate. The rates of Sightline's are its default, and the best
-# for the exact gradient among 0.025 to 0.3 at either number of passes.
+# Names and settings of the sides; None: gensim, with its own rate. Those of Sightline are its default, and the best
+# for the exact gradient of 0.025 to 0.3 at either number of passes.
 SIDES = {
     "gensim, negative": None,
     "original at gensim's rate, negative": Manner(sample=SAMPLE, rate=GENSIM_RATE),
@@ -140,8 +140,8 @@ def quality(corpus: Corpus, seeds: int, passes: list[int], workers: int) -> None
         "# Word vectors: agreement with people",
         "",
         f"Wikinews, {len(corpus.ids):,} words, {len(corpus.words) - 1:,} different ones kept; width {WIDTH}, "
-        f"window {WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Mean over {seeds} seeds (lowest to highest). Rank "
-        "correlation times 100, and percent of analogies answered.",
+        f"window {WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Mean over {seeds} seeds (lowest to highest). "
+        "Rank correlation times 100, and percent of analogies answered.",
         "",
         f"| | {' | '.join(coverage)} |",
         f"|---|{'---|' * len(coverage)}",
@@ -183,7 +183,8 @@ def speed(corpus: Corpus, blocks: int) -> None:
         "",
         f"One pass over Wikinews, {len(corpus.ids):,} words, {len(corpus.words) - 1:,} different ones kept; "
         f"width {WIDTH}, window {WINDOW}, {NEGATIVES} words of noise, sample {SAMPLE:g}. Median [slowest, fastest] of "
-        f"{blocks} blocks in turns. Neither side's time holds the reading of the text; Sightline's holds counting its words.",
+        f"{blocks} blocks in turns. Neither side's time holds the reading of the text; "
+        "Sightline's holds counting its words.",
         "",
         "| | gensim, words/s | Sightline, original | ratio | Sightline, exact | ratio |",
         "|---|---|---|---|---|---|",

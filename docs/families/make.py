@@ -20,7 +20,7 @@ from sightline.data.vocabulary import Vocabulary
 from sightline.objectives import FAMILIES, Objective
 from sightline.objectives.model import built
 from sightline.runs.families import families
-from sightline.sight import Depth, asks_per_slot, cacheable, isolated, leaks, score_of, visible_pairs
+from sightline.sight import Depth, asks_per_slot, cacheable, isolated, leaks, visible_pairs
 from sightline.stacks.transformer import Shape
 
 HERE = Path(__file__).resolve().parent
@@ -48,8 +48,8 @@ def page(name: str, kind: type[Objective]) -> str:
     flops = sum(model.flops(view) for view in asked)
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
-        ("score", f"{score_of(list(objective.examine(one)), depth)}"),
-        ("columns", ", ".join(objective.columns)),
+        ("score", objective.score_class),
+        ("columns", ", ".join(objective.columns) or "none"),
         ("writes", objective.decoder),
         ("stack", objective.stack),
         ("answers per slot", f"{sum(map(asks_per_slot, asked)):.3f}"),

@@ -8,7 +8,7 @@
 `hierarchical` asks for the turns in a Huffman tree: a distribution over words, so a pseudo-likelihood (each word is
 asked given both sides). `negative` asks whether a word is the text's or noise: no distribution over tokens at all, so
 it earns no bits per byte. Frequent words are left out by chance while the stack fits itself, marks always: windows
-reach over them.
+reach over them. `sightline similar`, `analogy` and `vectors` use what was learned; `--tokenizer word` gives it words.
 
 Mikolov et al., Efficient Estimation of Word Representations in Vector Space (2013), and Distributed Representations of
 Words and Phrases (2013); the gradient: Irsoy et al., Corrected CBOW Performs as well as Skip-gram (2021).
