@@ -90,7 +90,8 @@ def test_a_page_is_learned_by_heart_and_its_blanks_filled(loss: str) -> None:
     """Chinese text, character by character, over and over: each is known by those around it."""
     text = "春天来了河水慢慢地涨起来孩子们在岸边放风筝老人坐在树下讲着从前的故事"
     tokenizer = train_tokenizer([text], "word")
-    family = CBOW(tokenizer.vocabulary, window=2, shrink=False, loss=loss, sample=0, rate=0.5)  # type: ignore[arg-type]
+    how = {"window": 2, "shrink": False, "sample": 0.0, "update": "exact", "rate": 0.5}
+    family = CBOW(tokenizer.vocabulary, loss=loss, **how)  # type: ignore[arg-type]
     model = built(family, Shape(1, 48, 1, tokenizer.padded, 64), tokenizer)
     marks = tokenizer.vocabulary
     ids = np.array([marks.bos, *tokenizer.encode(text), marks.eos])

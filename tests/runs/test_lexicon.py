@@ -139,7 +139,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_vectors(
 def test_the_loss_is_an_average_and_falls(finished: Path) -> None:
     curve = json.loads((finished / "results.json").read_text(encoding="utf-8"))["curve"]
     assert curve[0]["loss"] < 6 * np.log(2) + 0.01  # of six answers that know nothing
-    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+    assert 0 < curve[-1]["loss"] < curve[0]["loss"]
     dev = [point["dev"] for point in curve if point["dev"] is not None]
     assert len(dev) == 4
     assert dev[-1] < dev[0]
@@ -191,8 +191,9 @@ def test_bad_input_is_one_line(
 def test_sentences_shorter_than_a_window_are_learned_from(tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("".join(f"{'abcdefgh'[at % 8]} {'stuvwxyz'[at % 8]}\n" for at in range(1600)), encoding="utf-8")
-    words = ["train", "cbow", str(path), *OPTIONS, *TRAIN, "--documents", "lines", "--out", str(tmp_path / "run")]
-    assert main([*words, "window=10"]) == 0
+    words = ["train", "cbow", str(path), *OPTIONS, "--documents", "lines", "--out", str(tmp_path / "run")]
+    assert main([*words, *TRAIN, "window=10"]) == 0
+    assert similar(tmp_path / "run", "a").found
 
 
 def test_it_stands_in_a_comparison_without_bits_or_with_a_pseudo_score_apart(
