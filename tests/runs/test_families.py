@@ -50,7 +50,7 @@ def test_sight_is_named_by_place() -> None:
         "masked": "everything",
         "prefix": "opening | past",
         "ngram": "near(3) & past",
-        "cbow": "window(5) & ~itself",
+        "cbow": "window(5) & ~(itself)",
     }
 
 

@@ -75,7 +75,8 @@ def test_vectors_go_out_and_are_asked_there(finished: Path, tmp_path: Path) -> N
         assert made.words == len(read_vectors(tmp_path / name).words)
         again = similar(tmp_path / name, "king").found
         assert [one.word for one in again] == [one.word for one in told]
-    vectors(tmp_path / "v.txt", tmp_path / "w.bin")
+    vectors(tmp_path / "v.txt", tmp_path / "w.bin", json=tmp_path / "made.json")
+    assert json.loads((tmp_path / "made.json").read_text(encoding="utf-8"))["files"] == [str(tmp_path / "w.bin")]
     assert (read_vectors(tmp_path / "w.bin").vectors == read_vectors(tmp_path / "v.bin").vectors).all()
 
 

@@ -87,8 +87,9 @@ def ranked_alike(lexicon: Lexicon, pairs: Sequence[tuple[str, str, float]]) -> A
     known = [pair for pair in pairs if pair[0] in lexicon and pair[1] in lexicon]
     if len(known) < 3:
         return Agreement(float("nan"), len(known), len(pairs))
-    one, other = (lexicon.directions[[lexicon.number(pair[side]) for pair in known]] for side in (0, 1))
-    found = spearmanr((one * other).sum(1), np.array([pair[2] for pair in known]))
+    ones = lexicon.directions[[lexicon.number(one) for one, _, _ in known]]
+    others = lexicon.directions[[lexicon.number(other) for _, other, _ in known]]
+    found = spearmanr((ones * others).sum(1), np.array([value for _, _, value in known]))
     return Agreement(float(found.statistic), len(known), len(pairs))
 
 

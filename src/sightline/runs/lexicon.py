@@ -65,6 +65,10 @@ class Export:
     def __str__(self) -> str:
         return "\n".join([f"{self.words:,} vectors of width {self.width}", *map(str, self.files)])
 
+    def record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self) | {"source": str(self.source), "files": list(map(str, self.files))}
+
 
 def similar(
     source: Annotated[Path, tyro.conf.Positional],
@@ -122,6 +126,8 @@ def analogy(
 def vectors(
     source: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
+    *,
+    json: Path | None = None,
 ) -> Export:
     """Write the vectors of a model's words for other programs, or turn one layout into another.
 
@@ -133,6 +139,7 @@ def vectors(
         source: a model folder, the folder of a run, or vectors in a file.
         out: a file ending in .txt or .vec (word2vec's text), .bin (its binary layout) or .tsv (a table for the
             Projector of TensorBoard; the words lie beside it in NAME.words.tsv).
+        json: also write what was made to this file.
     """
     from ..hub.word2vec import TABLE, names_beside, write_vectors
 
@@ -140,9 +147,11 @@ def vectors(
     write_vectors(lexicon, out)
     files = (out, names_beside(out)) if out.suffix in TABLE else (out,)
     some = shlex.quote(lexicon.words[0])
-    return Export(
-        source, files, len(lexicon.words), lexicon.vectors.shape[1], f"sightline similar {shlex.quote(str(out))} {some}"
-    )
+    again = f"sightline similar {shlex.quote(str(out))} {some}"
+    made = Export(source, files, len(lexicon.words), int(lexicon.vectors.shape[1]), again)
+    if json is not None:
+        write_json(Path(json), made.record())
+    return made
 
 
 def _opened(source: Path) -> Lexicon:

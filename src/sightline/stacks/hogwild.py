@@ -162,8 +162,8 @@ def kept_below(counts: NDArray[Any], sample: float) -> NDArray[np.uint32]:
 
 def old_sigmoids() -> NDArray[np.float32]:
     """The sigmoid of word2vec and gensim: 1,000 steps between -6 and 6, which they look up 83 to the unit."""
-    steps = np.exp((np.arange(1000) / 1000 * 2 - 1) * FURTHEST)
-    return (steps / (steps + 1)).astype(np.float32)
+    steps: NDArray[np.float64] = np.exp((np.arange(1000) / 1000 * 2 - 1) * FURTHEST)
+    return np.asarray(steps / (steps + 1), np.float32)
 
 
 def _thinned(ranks: Any, ends: Any, limits: Any, state: Any, words: Any, kept: Any) -> Any:  # pragma: no cover
