@@ -29,7 +29,7 @@ from sightline.objectives.cbow import CBOW
 from sightline.objectives.filling import fill
 from sightline.objectives.lexicon import Lexicon
 from sightline.objectives.model import built
-from sightline.sight import NOTHING, Depth, leaks, matrix
+from sightline.sight import Depth, leaks, matrix
 from sightline.stacks.transformer import Shape
 
 TREE = Subject(lambda vocabulary: CBOW(vocabulary, loss="hierarchical"))
@@ -56,7 +56,7 @@ def test_a_residual_stream_would_leak() -> None:
     assert leaks(view, Depth(2, keeps_input=False))
 
 
-def test_windows_are_drawn_from_one_to_the_widest_and_reach_over_marks() -> None:
+def test_windows_are_drawn_from_one_to_the_widest() -> None:
     rows = packed(40)
     family = CBOW(WORDS, window=3)
     [view] = family.ask(rows, Draws(3).of(rows), 0.0)
@@ -73,11 +73,18 @@ def test_windows_are_drawn_from_one_to_the_widest_and_reach_over_marks() -> None
     [wide] = CBOW(WORDS, window=3, shrink=False).ask(rows, Draws(3).of(rows), 0.0)
     every = matrix(wide.whole_sight, wide.slots) & words[:, :, None] & words[:, None, :]
     assert every[:, apart == 3][inside[:, apart == 3]].all()
-    marked = single(count=1)
-    marked.tokens[0, 5] = WORDS.mask  # between two words
-    [view] = CBOW(WORDS, window=1, shrink=False).ask(marked, Draws(1).of(marked), 0.0)
-    assert matrix(view.whole_sight, view.slots)[0, 4, 6]
-    assert view.shows[0, 5] == NOTHING
+
+
+def test_a_mark_has_no_vector_and_counts_for_nothing() -> None:
+    model = NOISE.model()
+    rows = single(count=1)
+    one, other = (rows.tokens.copy() for _ in range(2))
+    one[0, 5], other[0, 5] = WORDS.mask, WORDS.bos
+    view = model.objective.read(rows)
+    assert torch.equal(model.states(view, one), model.states(view, other))
+    assert not torch.equal(model.states(view, one), model.states(view, rows.tokens))
+    alone = np.full_like(one, WORDS.mask)
+    assert bool((model.states(view, alone) == 0).all())
 
 
 def test_the_class_hangs_on_the_loss() -> None:

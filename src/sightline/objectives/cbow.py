@@ -7,8 +7,9 @@
 
 `hierarchical` asks for the turns in a Huffman tree: a distribution over words, so a pseudo-likelihood (each word is
 asked given both sides). `negative` asks whether a word is the text's or noise: no distribution over tokens at all, so
-it earns no bits per byte. Frequent words are left out by chance while the stack fits itself, marks always: windows
-reach over them. `sightline similar`, `analogy` and `vectors` use what was learned; `--tokenizer word` gives it words.
+it earns no bits per byte. Marks have no vector. While the stack fits itself, they are left out, and frequent words by
+chance: windows reach over them. `--tokenizer word` gives it words; `sightline similar`, `analogy` and `vectors` use
+what was learned.
 
 Mikolov et al., Efficient Estimation of Word Representations in Vector Space (2013), and Distributed Representations of
 Words and Phrases (2013); the gradient: Irsoy et al., Corrected CBOW Performs as well as Skip-gram (2021).
@@ -63,8 +64,8 @@ class CBOW(Manner, Objective):
 
     @property
     def rule(self) -> Rule:
-        """Words at most so many words apart as the asking slot's segment says; never the slot's own."""
-        reach = (asker.order - seen.order <= asker.segment) & (seen.order - asker.order <= asker.segment)
+        """Places at most so far apart as the asking slot's segment says; never the slot's own."""
+        reach = (asker.place - seen.place <= asker.segment) & (seen.place - asker.place <= asker.segment)
         return Named(f"window({self.window})", reach) & ~itself
 
     def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
@@ -80,36 +81,22 @@ class CBOW(Manner, Objective):
         return self._view(rows, np.zeros_like(rows.wanted), self.window)
 
     def _view(self, rows: Rows, asked: NDArray[np.bool_], reach: NDArray[np.int64] | int) -> View:
-        place = np.broadcast_to(np.arange(rows.length), rows.tokens.shape)
-        words = text_places(rows, self.vocabulary)
+        place = np.arange(rows.length)
         return View.of(
-            Slots.of(
-                place,
-                rows.documents,
-                order=np.cumsum(words, axis=1),
-                segment=reach,
-                positions=within_document(rows.documents),
-            ),
+            Slots.of(place, rows.documents, segment=reach, positions=within_document(rows.documents)),
             self.rule,
-            shows=np.where(words, place, NOTHING),
+            shows=place,
             asks=np.where(asked, place, NOTHING),
             kind=self.family,
         )
 
     def fill(self, canvas: Canvas) -> View:
         """Every open place shows nothing and is asked for."""
-        place = np.broadcast_to(np.arange(canvas.places), canvas.open.shape)
-        marks = canvas.inside & ~canvas.open & self.vocabulary.is_special[canvas.tokens]
-        words = canvas.inside & ~marks
+        place = np.arange(canvas.places)
         return View.of(
-            Slots.of(
-                place,
-                np.where(canvas.inside, 0, NO_DOCUMENT),
-                order=np.cumsum(words, axis=1),
-                segment=self.window,
-            ),
+            Slots.of(place, np.where(canvas.inside, 0, NO_DOCUMENT), segment=self.window),
             self.rule,
-            shows=np.where(words & ~canvas.open, place, NOTHING),
+            shows=np.where(canvas.open, NOTHING, place),
             asks=np.where(canvas.open, place, NOTHING),
             kind=self.family,
         )

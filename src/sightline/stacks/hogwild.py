@@ -46,8 +46,8 @@ class Manner:
     sample : relative frequency from which words are left out by chance; 0 keeps all.
     rate : the learning rate at the start; it falls in a straight line to 0.0001.
 
-    The exact gradient wants two to four times the rate, and then did not score better on 5 million words (benchmarks/
-    results/vectors-quality.md): so word2vec's is the default.
+    The exact gradient wants two to four times the rate, and then did not score better on 5 million words (docs/log.md):
+    so word2vec's is the default.
 
     Raises
     ------
