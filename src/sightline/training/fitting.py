@@ -95,8 +95,9 @@ def fit(
                 if state.best_dev is None or dev < state.best_dev:
                     state.best_dev, state.best_step = dev, step
                     best = {name: value.clone() for name, value in stack.tensors().items()}
-            if lesson.answers:
-                point = Point(step, int(state.tokens), flops_per_step * step, state.seconds, lesson.nats, dev)
+            if lesson.answers or (dev is not None and state.curve):  # a short text has parts without a word
+                loss = lesson.nats if lesson.answers else state.curve[-1]["loss"]
+                point = Point(step, int(state.tokens), flops_per_step * step, state.seconds, loss, dev)
                 state.curve.append(asdict(point))
                 record = {name: value for name, value in asdict(point).items() if value is not None and name != "step"}
                 log.record(step, **record, tokens_per_second=state.tokens / max(state.seconds, 1e-9))
