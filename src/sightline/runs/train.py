@@ -409,7 +409,7 @@ def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "aut
     packed = ground.packed(ground.train, recipe.context)
     tokens, flops = per_step(ground, recipe, model, packed)
     if fits_itself:
-        quick = _seconds_of_fitting(ground, recipe, model) if budget.kind == "seconds" else None
+        quick = seconds_of_fitting(ground, recipe, model) if budget.kind == "seconds" else None
         return recipe.with_settings(steps=budget.steps(tokens, flops, quick), compiled=False)
     compiled = compile == "on"
     steps = None if budget.kind == "seconds" else budget.steps(tokens, flops, None)
@@ -485,7 +485,7 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
     return tomllib.loads(recipe.text())
 
 
-def _seconds_of_fitting(ground: Ground, recipe: Recipe, model: Model) -> float:
+def seconds_of_fitting(ground: Ground, recipe: Recipe, model: Model) -> float:
     """The time in which a stack that fits itself reads the tokens of a step."""
     from ..training.fitting import seconds_of
 
