@@ -49,8 +49,8 @@ def page(name: str, kind: type[Objective]) -> str:
     halves = objective.halves  # what is scored and what writes; for most families the family itself
     examined = [view for half in halves for view in half.examine(one)]
     numbers = objective.reads == "numbers"
-    bound = kind.score_class == "bound"  # which no graph shows
-    scores = ["bound" if bound else score_of(list(half.examine(one)), depth, numbers) for half in halves]
+    told = objective.score_class in ("bound", "discriminative")  # which no graph shows
+    scores = [objective.score_class if told else score_of(list(half.examine(one)), depth, numbers) for half in halves]
     none = "none: it counts" if objective.stack == "table" else "none: closed form"
     kept = "yes" if all(map(cacheable, halves[0].examine(one))) else "no"
     kept = "those of finished blocks" if objective.blocks_of else kept

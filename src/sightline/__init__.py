@@ -21,6 +21,7 @@ __all__ = [
     "AR",
     "SightlineError",
     "__version__",
+    "analogy",
     "compare",
     "embed",
     "families",
@@ -30,7 +31,9 @@ __all__ = [
     "read",
     "score",
     "see",
+    "similar",
     "train",
+    "vectors",
 ]
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from .runs.compare import compare
     from .runs.families import families
     from .runs.forecast import forecast
+    from .runs.lexicon import analogy, similar, vectors
     from .runs.see import see
     from .runs.train import train
     from .runs.write import embed, fill, generate, score
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AR": "stacks.autoregression",
     "SightlineError": "errors",
+    "analogy": "runs.lexicon",
     "compare": "runs.compare",
     "embed": "runs.write",
     "families": "runs.families",
@@ -56,7 +61,9 @@ _HOMES = {
     "read": "data",
     "score": "runs.write",
     "see": "runs.see",
+    "similar": "runs.lexicon",
     "train": "runs.train",
+    "vectors": "runs.lexicon",
 }
 
 

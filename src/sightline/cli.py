@@ -43,6 +43,9 @@ COMMANDS = {
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
     "embed": Command("write", "one vector for each text"),
     "forecast": Command("forecast", "forecast series of numbers, with intervals"),
+    "similar": Command("lexicon", "the words most like a word"),
+    "analogy": Command("lexicon", "what is to a word as another is to a third"),
+    "vectors": Command("lexicon", "vectors of words for other programs: word2vec's files, a Projector table"),
     "see": Command("see", "what a model sees: declared beside measured, leaks named"),
     "families": Command("families", "every family with its sight drawn small"),
 }

@@ -212,14 +212,28 @@ def asks_everything_once_on_the_average(objective: Objective, rows: Rows, looks:
 
 
 def scores_as_declared(subject: Subject) -> None:
-    """The class of the score, derived from what each answer may depend on, is the one the family declares."""
+    """The class of the score, derived from what each answer may depend on, is the one the family declares.
+
+    That a head tells words from noise, and gives no distribution, cannot be seen in the views: it is declared, and true
+    if the logits of a slot are not normalised whatever the weights.
+    """
     model = subject.model()
-    if model.objective.score_class == "bound":  # which no graph shows: the check above and the family's own tests do
+    declared = model.objective.score_class
+    if declared == "bound":  # which no graph shows: the check above and the family's own tests do
+        return
+    if not any(view.judged is not None for view in model.objective.examine(single())) and declared == "discriminative":
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight))
+        view = next(iter(model.objective.examine(single())))
+        sums = model.logits(view, single().tokens).logsumexp(-1)
+        assert sums.abs().max() > 1e-3, "the answers are a distribution, and the score is more than declared"
         return
     for rows in (single(), packed()):
         numbers = model.objective.reads == "numbers"
         for half in model.objective.halves:
-            assert score_of(list(half.examine(rows)), model.depth, numbers) == model.objective.score_class
+            assert score_of(list(half.examine(rows)), model.depth, numbers) == declared
 
 
 def writes_the_same_with_a_cache(subject: Subject) -> None:

@@ -56,6 +56,26 @@ def losses(family: str, folder: Path) -> list[float]:
     return found
 
 
+def fitted_losses(loss: str, folder: Path) -> list[float]:
+    """Nats per answer of each of five passes over the page, character by character, as CBOW fits itself."""
+    text = (HERE.parent / "texts" / "page.txt").read_bytes().decode("utf-8")
+    tokenizer = train_tokenizer([text], "byte")
+    file = tokenized([Document("page", text)], tokenizer, folder)
+    objective = FAMILIES["cbow"](tokenizer.vocabulary, loss=loss)  # type: ignore[call-arg]
+    model = built(objective, Shape(1, 32, 1, tokenizer.padded, 16), tokenizer)
+    found: list[float] = []
+    model.stack.fit(  # type: ignore[operator]
+        file.tokens, file.offsets, seed=3, parts=5, watch=lambda part, lesson: found.append(round(lesson.nats, 5))
+    )
+    return found
+
+
+@pytest.mark.parametrize("loss", ["negative", "hierarchical"])
+def test_cbow_is_golden(loss: str, tmp_path: Path) -> None:
+    golden = json.loads((HERE / "losses.json").read_text())["cbow"][loss]
+    assert fitted_losses(loss, tmp_path / "tokens") == pytest.approx(golden, abs=TOLERANCE)
+
+
 @pytest.mark.parametrize("family", LEARNED)
 def test_losses_are_golden(family: str, tmp_path: Path) -> None:
     golden = json.loads((HERE / "losses.json").read_text())[family]
@@ -83,7 +103,8 @@ def test_ngram_is_golden(tmp_path: Path) -> None:
 
 def _printed() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        found = {family: losses(family, Path(folder) / family) for family in LEARNED}
+        found: dict[str, object] = {family: losses(family, Path(folder) / family) for family in LEARNED}
+        found["cbow"] = {loss: fitted_losses(loss, Path(folder) / loss) for loss in ("negative", "hierarchical")}
     print(json.dumps(found, indent=1))
 
 

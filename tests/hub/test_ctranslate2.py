@@ -119,6 +119,7 @@ def test_other_sights_and_stacks_have_no_place(tokenizer: Tokenizer) -> None:
     assert lacking.pop("electra") == ("a judge instead of a head that predicts tokens",)
     assert lacking.pop("ngram") == ("a table instead of a transformer",)
     assert lacking.pop("two_way") == ("a pair instead of a transformer",)
+    assert lacking.pop("cbow") == ("a bag instead of a transformer",)
     assert lacking == {name: (f"the sight of {name}",) for name in lacking}
 
 

@@ -48,6 +48,7 @@ def test_every_family_is_told_of_once() -> None:
         ("permuted", PERMUTED),
         ("two_way", np.block([[np.tril(ALL), ~ALL], [~ALL, np.triu(ALL)]])),
         ("linear", np.tril(ALL)),  # eight numbers back is further than the picture reaches
+        ("cbow", ~np.eye(PLACES, dtype=bool)),
     ],
 )
 def test_the_picture_is_the_sight_by_place(name: str, expected: np.ndarray) -> None:
@@ -76,17 +77,20 @@ def test_sight_is_named_by_place() -> None:
         "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
         "two_way": "past & same_stream",
         "linear": "near(7) & past",
+        "cbow": "window(5) & ~(itself)",
     }
 
 
 def test_score_classes_sides_and_stacks() -> None:
     kinds = {name: family.score_class for name, family in TOLD.items() if family.score_class != "exact"}
     bounds = {"diffusion": "bound", "block_diffusion": "bound"}
-    assert kinds == {"masked": "pseudo", "electra": "discriminative", "linear": "density", **bounds}
+    discriminative = {"electra": "discriminative", "cbow": "discriminative"}
+    assert kinds == {"masked": "pseudo", "linear": "density", **discriminative, **bounds}
     sides = {name: family.given for name, family in TOLD.items() if family.given != "left"}
-    assert sides == {"backward": "right", "masked": "both", "electra": "both", "diffusion": "both"}
+    both = dict.fromkeys(("masked", "electra", "diffusion", "cbow"), "both")
+    assert sides == {"backward": "right", **both}
     stacks = {name: family.stack for name, family in TOLD.items() if family.stack != "transformer"}
-    assert stacks == {"two_way": "pair", "ngram": "table", "linear": "linear"}
+    assert stacks == {"two_way": "pair", "ngram": "table", "cbow": "bag", "linear": "linear"}
     assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {"linear": "numbers"}
 
 

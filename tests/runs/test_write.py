@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, page: str) -> Path:
     shape = Shape(layers=2, width=16, heads=2, vocabulary=tokenizer.padded, context=64)
     for name, kind in FAMILIES.items():
         model = built(kind(tokenizer.vocabulary), shape, tokenizer, seed=1)
-        if kind.stack == "table":
+        if kind.stack != "transformer":
             marks = tokenizer.vocabulary
             ids = np.array([marks.bos, *tokenizer.encode(page), marks.eos])
             model.stack.fit(ids, np.array([0]))  # type: ignore[operator]
@@ -69,8 +69,9 @@ def test_every_verb_in_half_precision(models: Path, name: str, page: str, tmp_pa
     [text] = generate(writer, ("The river",), length=6, dtype="bfloat16").texts
     assert "The river" in text.text
     assert fill(writer, ("The ___ runs.",), dtype="bfloat16").texts
-    exact, half = (score(writer, (page,), dtype=kind).documents[0].bits for kind in ("float32", "bfloat16"))
-    assert half == pytest.approx(exact, rel=0.01)
+    if name != "cbow":  # which has no bits per byte
+        exact, half = (score(writer, (page,), dtype=kind).documents[0].bits for kind in ("float32", "bfloat16"))
+        assert half == pytest.approx(exact, rel=0.01)
     if name != "ngram":
         embed(models / name, (page,), out=tmp_path / "vectors.npy", dtype="bfloat16")
         assert np.isfinite(np.load(tmp_path / "vectors.npy")).all()

@@ -1,4 +1,4 @@
-r"""Text to ids and back: byte-level BPE, bytes, characters, WordPiece, or any ``tokenizer.json``.
+r"""Text to ids and back: byte-level BPE, bytes, characters, WordPiece, words, or any ``tokenizer.json``.
 
     ids     0 ... 108                109 ... size - 1          size ... padded - 1
             specials                 bytes, pieces             never seen, never predicted
@@ -6,8 +6,8 @@ r"""Text to ids and back: byte-level BPE, bytes, characters, WordPiece, or any `
             <cls> <sep> 3 modes
             100 spares
 
-One special more, ``<unk>``, stands behind them in a WordPiece vocabulary, which cannot do without. Special-looking
-text of a user stays text: ``"</s>"`` in a document never becomes the end.
+One special more, ``<unk>``, stands behind them in a vocabulary of WordPiece or words, which cannot do without.
+Special-looking text of a user stays text: ``"</s>"`` in a document never becomes the end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .sentences import sentence_ends
 from .store import byte_count
 from .vocabulary import Vocabulary
 
-Kind = Literal["bpe", "byte", "char", "wordpiece"]
+Kind = Literal["bpe", "byte", "char", "wordpiece", "word"]
 Role = Literal["pad", "bos", "eos", "mask", "cls", "sep"]
 
 SPECIALS: dict[Role, str] = {
@@ -58,6 +58,7 @@ MODES = tuple(f"<mode:{n}>" for n in range(3))
 SPARES = tuple(f"<spare:{n}>" for n in range(100))
 RESERVED = (*SPECIALS.values(), *MODES, *SPARES)
 UNKNOWN = "<unk>"
+WHOLE = ("wordpiece", "word")  # kinds whose tokens say themselves where words begin, and hold no spaces
 # What other people's tokenizers call the same things, most telling first.
 NAMES: dict[Role, tuple[str, ...]] = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
@@ -77,7 +78,7 @@ class Tokenizer:
     size : ids known. padded : ``size`` rounded up to a multiple of 64, the width of a model's output.
     pad, bos, eos, mask, cls, sep : ids of specials; None where an existing tokenizer lacks one (see ``need``).
     modes, spares : ids set aside for families and for later; empty in an existing tokenizer.
-    kind : ``bpe``, ``byte``, ``char``, ``wordpiece``, or what an existing tokenizer calls its model.
+    kind : ``bpe``, ``byte``, ``char``, ``wordpiece``, ``word``, or what an existing tokenizer calls its model.
     lossless : whether a hard sample comes back byte for byte; where not, no bits per byte are earned.
     fingerprint : changes when any text could be cut differently.
     pieces : the bytes that each id stands for (empty for specials).
@@ -118,7 +119,7 @@ class Tokenizer:
         self._first, self._last = classes_of(self.pieces, self.padded)
         self._first[continued(layout, vocabulary)] = INSIDE
         self._first[self.special_ids] = self._last[self.special_ids] = SPACE  # a special is a word of its own
-        if self.kind == "wordpiece":
+        if self.kind in WHOLE:
             self.starts_word: NDArray[np.bool_] = self._first != INSIDE
         else:
             self.starts_word = (self._first == SPACE) | (self._first == ALONE)
@@ -238,7 +239,7 @@ class Tokenizer:
             raise SightlineError(
                 f"id {outside} is not in a vocabulary of {self.size:,}", "Check that model and tokenizer fit"
             )
-        if self.kind == "wordpiece" or not self._spells:
+        if self.kind in WHOLE or not self._spells:
             return str(self._engine.decode(numbers, skip_special_tokens=not specials))
         parts = (self.show(id).encode() if specials and self.special_ids[id] else self.pieces[id] for id in numbers)
         return b"".join(parts).decode("utf-8", errors="replace")
@@ -275,7 +276,7 @@ class Tokenizer:
         other marks meet. Documents and rows begin with a word. WordPiece says it itself, with ``##``.
         """
         start: NDArray[np.bool_] = self.starts_word[tokens]
-        if self.kind != "wordpiece":
+        if self.kind not in WHOLE:
             before, after = self._carried(tokens)[:, :-1], self._first[tokens[:, 1:]]
             start[:, 1:] |= (after != INSIDE) & (before != after)
         start[:, 1:] |= documents[:, 1:] != documents[:, :-1]
@@ -354,6 +355,8 @@ def _kind(layout: dict[str, Any]) -> str:
     name = str(model["type"])
     if name == "WordPiece":
         return "wordpiece"
+    if name == "WordLevel":
+        return "word"
     if name != "BPE":
         return name.lower()
     byte_level = has_part(layout["decoder"], "ByteLevel")

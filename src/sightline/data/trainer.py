@@ -1,4 +1,4 @@
-"""Training a tokenizer on a text: byte-level BPE, bytes, characters or WordPiece, each with the reserved ids."""
+"""Training a tokenizer on a text: byte-level BPE, bytes, characters, WordPiece or words, each with the reserved ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from string import punctuation
 from typing import cast, get_args
 from unicodedata import category
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
@@ -27,6 +27,15 @@ from .tokenizer import RESERVED, UNKNOWN, Kind, Tokenizer
 TAUGHT = PIECES.replace(
     r" ?\p{L}+", r" ?[\p{Han}\p{Hiragana}\p{Katakana}]{1,2}| ?[^\P{L}\p{Han}\p{Hiragana}\p{Katakana}]+"
 )
+
+# Words for vectors of words: runs of letters (an apostrophe may stand between), of digits, or a character of a script
+# without spaces; whatever else stands between them is dropped.
+WORDS = (
+    r"[\p{Han}\p{Hiragana}\p{Katakana}]"
+    r"|[^\P{L}\p{Han}\p{Hiragana}\p{Katakana}](?:[^\P{L}\p{Han}\p{Hiragana}\p{Katakana}]|\p{M}|['’](?=\p{L}))*"
+    r"|\p{N}+"
+)
+RARE, RARE_FROM = 5, 1_000_000  # in texts of so many bytes, words that occur less often are unknown (word2vec's rule)
 
 
 def default_size(corpus_bytes: int) -> int:
@@ -45,7 +54,8 @@ def train_tokenizer(
     Parameters
     ----------
     texts : the training documents, never dev or test.
-    size : ids with specials; by ``default_size`` if None. ``byte`` and ``char`` have the size that they have.
+    size : ids with specials; by ``default_size`` if None, of ``word`` all words then. ``byte`` and ``char`` have the
+        size that they have.
     sample_bytes, seed : at most so many bytes are looked at, drawn in blocks across all documents.
 
     Raises
@@ -61,6 +71,8 @@ def train_tokenizer(
     if kind == "char":
         return Tokenizer(_char_engine(texts))
     sample = list(_sample(texts, total, sample_bytes, seed))
+    if kind == "word":
+        return Tokenizer(_word_engine(sample, size, RARE if total >= RARE_FROM else 1))
     wanted = size if size is not None else default_size(total)
     least = len(RESERVED) + (256 if kind == "bpe" else 64)
     if wanted < least:
@@ -74,7 +86,7 @@ def train_tokenizer(
 def tokenizer_for(corpus: Corpus, spec: str | None = None, seed: int = 0) -> Tokenizer:
     """The tokenizer that a setting asks for, trained on ``corpus.train`` where it is to be trained.
 
-    ``spec`` is None (``bpe``), ``bpe``, ``byte``, ``char`` or ``wordpiece``, the first and last maybe with a size
+    ``spec`` is None (``bpe``), ``bpe``, ``byte``, ``char``, ``wordpiece`` or ``word``, all but two maybe with a size
     (``bpe:4096``), or a path to a ``tokenizer.json`` or to a folder with one.
     """
     kind, _, size = (spec or "bpe").partition(":")
@@ -82,7 +94,7 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, seed: int = 0) -> Tok
         return Tokenizer.load(cast(str, spec))
     if size and (not re.fullmatch(r"[0-9]+", size) or kind in ("byte", "char")):
         raise SightlineError(
-            f"the tokenizer {spec} is not known", "Choose bpe, bpe:4096, byte, char, wordpiece:8000 or a path"
+            f"the tokenizer {spec} is not known", "Choose bpe, bpe:4096, byte, char, wordpiece:8000, word or a path"
         )
     return train_tokenizer(Texts(corpus.train), cast(Kind, kind), int(size) if size else None, seed=seed)
 
@@ -173,3 +185,22 @@ def _wordpiece_engine(sample: Sequence[str], size: int) -> Engine:
     trained.decoder = engine.decoder
     trained.add_special_tokens(_added([*RESERVED, UNKNOWN]))
     return trained
+
+
+def _word_engine(sample: Sequence[str], size: int | None, rare: int) -> Engine:
+    """Whole words, as word2vec reads them: the commonest ``size`` that occur ``rare`` times. Not lossless."""
+    least = len(RESERVED) + 3
+    if size is not None and size < least:
+        raise SightlineError(
+            f"a vocabulary of {size:,} ids has no room for words: {len(RESERVED) + 1} are reserved", f"Ask for {least}"
+        )
+    engine = Engine(models.WordLevel(unk_token=UNKNOWN))
+    engine.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size or 1 << 31,
+        min_frequency=rare,
+        special_tokens=_added([*RESERVED, UNKNOWN]),
+        show_progress=sys.stderr.isatty(),
+    )
+    engine.train_from_iterator(sample, trainer, length=len(sample))
+    return engine

@@ -19,7 +19,7 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     """The text of ``README.md``; ``class_name`` is the class of transformers that loads the weights, or None."""
     objective, tokenizer = model.objective, model.tokenizer
     body, tables = model.parameter_counts()
-    task = "fill-mask" if objective.columns == ("infilling",) else "text-generation"
+    task = "fill-mask" if objective.writes_from == "both" and "infilling" in objective.columns else "text-generation"
     task = task if objective.writes else "feature-extraction"
     if model.numbers:
         task = "time-series-forecasting"

@@ -29,7 +29,9 @@ from ..errors import SightlineError
 from ..files import read_json, whole_folder
 from ..objectives.base import Objective
 from ..objectives.model import Model, paired, token_table
+from ..stacks.bag import Bag, BagHead
 from ..stacks.head import Head
+from ..stacks.hogwild import Manner
 from ..stacks.judge import Judge
 from ..stacks.linear import Linear, LinearHead
 from ..stacks.numbers import DensityHead
@@ -153,7 +155,8 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
     elif isinstance(model.stack, Linear):
         body = {"stack": "linear", "p": model.stack.p}
     elif form is None:
-        body = {"stack": "table", "n": model.stack.n, "vocab_size": vocabulary.padded}
+        sizes = {"width": model.stack.width} if isinstance(model.stack, Bag) else {"n": model.stack.n}
+        body = {"stack": model.objective.stack, **sizes, "vocab_size": vocabulary.padded}
     elif architecture is not None:
         return architecture.config(form, vocabulary)
     else:
@@ -164,12 +167,14 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
 
 
 def _tensors(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Tensor]:
-    if isinstance(model.stack, Table):
+    if isinstance(model.stack, Table | Bag):
         return model.stack.tensors()
     if isinstance(model.stack, Linear) or isinstance(model.head, DensityHead):
         return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if form is None:
-        raise SightlineError(f"a {type(model.stack).__name__} cannot be saved", "Save a transformer, a pair or a table")
+        raise SightlineError(
+            f"a {type(model.stack).__name__} cannot be saved", "Save a transformer, a pair, a table or a bag"
+        )
     state = {
         name: tensor.float()
         for name, tensor in model.state_dict().items()
@@ -242,8 +247,8 @@ def load(
             )
         return _of_numbers(folder, config, notes, package)
     held = _tokenizer(folder, tokenizer, notes)
-    if config.get("model_type") == OURS and config.get("stack") == "table":
-        return _table(folder, config, notes, held, package)
+    if config.get("model_type") == OURS and config.get("stack") in ("table", "bag"):
+        return _fitted(folder, config, notes, held, package)
     architecture, form = _form(folder / CONFIG, config)
     _agree(folder, form, notes)
     vocabulary = _fitting(held, form.shape.vocabulary, folder)
@@ -378,7 +383,7 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _table(
+def _fitted(
     folder: Path, config: Mapping[str, Any], notes: Mapping[str, Any] | None, tokenizer: Tokenizer, package: str | None
 ) -> Model:
     rows = config.get("vocab_size")
@@ -386,6 +391,14 @@ def _table(
         raise SightlineError(f"{folder} is not whole: {NOTES} or vocab_size is missing", "Copy the model again")
     vocabulary = _fitting(tokenizer, rows, folder)
     objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
+    if config["stack"] == "bag":
+        if not isinstance(objective, Manner):
+            raise SightlineError(
+                f"{folder / NOTES} names {objective.family}, but {folder / CONFIG} a bag of words",
+                "Copy the model again",
+            )
+        bag = Bag.from_tensors(vocabulary, tensors_in(folder), objective)
+        return Model(objective, bag, BagHead(bag), tokenizer)
     table = Table.from_tensors(vocabulary, tensors_in(folder))
     if table.n != config.get("n") or table.n != getattr(objective, "n", table.n):
         raise SightlineError(

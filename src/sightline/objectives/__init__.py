@@ -8,6 +8,7 @@ from .backward import Backward
 from .base import Objective
 from .block_diffusion import BlockDiffusion
 from .causal import Causal
+from .cbow import CBOW
 from .diffusion import Diffusion
 from .electra import Electra
 from .hybrid import Hybrid
@@ -32,12 +33,14 @@ FAMILIES: dict[str, type[Objective]] = {
         BlockDiffusion,
         Permuted,
         TwoWay,
+        CBOW,
         NGram,
         LinearAR,
     )
 }
 
 __all__ = [
+    "CBOW",
     "FAMILIES",
     "Backward",
     "BlockDiffusion",

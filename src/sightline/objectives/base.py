@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Column = Literal["whole text", "continuation", "infilling", "next number"]
 Given = Literal["left", "right", "both"]
-Stack = Literal["transformer", "pair", "table", "linear"]
+Stack = Literal["transformer", "pair", "table", "bag", "linear"]
 Sampler = Literal["next", "refine", "surest", "random", "ancestral", "remasking"]
 
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ..errors import SightlineError
 from ..sight import Depth, View, forbid_leaks, unasked, visible_pairs
+from ..stacks.bag import Bag, BagHead
 from ..stacks.cache import Cache
 from ..stacks.head import Head
+from ..stacks.hogwild import Manner
 from ..stacks.judge import Judge
 from ..stacks.linear import Linear, LinearHead
 from ..stacks.look import Kernel, Look, on_device
@@ -165,6 +167,8 @@ class Model(nn.Module):
         return sum(everything.values()) - sum(tables.values()), sum(tables.values())
 
     def _tables(self) -> list[Tensor]:
+        if isinstance(self.stack, Bag):
+            return list(self.stack.parameters())
         tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
         return tables + [module.weight for module in self.modules() if isinstance(module, Head)]
 
@@ -295,6 +299,8 @@ class Model(nn.Module):
         if (other := self.answering(view)) is not self:
             return other.flops(view)
         stack = self.stack
+        if isinstance(stack, Bag):
+            return stack.operations(visible_pairs(view, self.depth), view.ask_count)
         if not isinstance(stack, Transformer | Pair):
             return 0.0
         sample = view.lines(slice(0, 8))
@@ -320,6 +326,9 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    if isinstance(objective, Manner):
+        bag = Bag(objective.vocabulary, shape.width, objective)
+        return Model(objective, bag, BagHead(bag), tokenizer)
     if objective.stack == "linear":
         window = Linear(getattr(objective, "p"))  # noqa: B009 - likewise
         return Model(objective, window, LinearHead(window), tokenizer)

@@ -95,7 +95,7 @@ def compare(
         seed: the first seed.
         rate: factor on the learning rates of every family; 0: the swept ones.
         horizon: on a table of numbers, how many are forecast at once; 0: by the length of the series, at most 24.
-        tokenizer: bpe, bpe:4096, byte, char, wordpiece, or a path to a tokenizer.json.
+        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
         field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label, for the understanding probe.
         documents: what a document of a .txt file is.
@@ -317,7 +317,7 @@ def _one(ground: Ground, recipe: Recipe, model: Model, examination: Examination,
     from .train import run
 
     title = f"{recipe.family} (seed {recipe.seed})"
-    say(f"{title}: {recipe.settings.steps:,} steps" if model.objective.stack != "table" else f"{title}: counting")
+    say(f"{title}: {recipe.settings.steps:,} steps" if getattr(model.stack, "repeats", True) else f"{title}: counting")
     trained = run(ground, recipe, model, place, title)
     record = record_of(ground, recipe, model, trained)
     record |= examination.sat_by(model, place)

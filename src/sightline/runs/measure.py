@@ -135,15 +135,18 @@ def _training_seconds(ground: Ground, first: Recipe) -> float:
     """How long the first family trains: as said, or as timed."""
     from ..training.budget import Budget
     from .ground import objective_for
-    from .train import TIMED, costed, fresh, seconds_per_step
+    from .train import TIMED, costed, fresh, seconds_of_fitting, seconds_per_step
 
     budget = Budget.parse(first.budget)
     if budget.kind == "seconds":
         return budget.amount
     model = fresh(ground, first, objective_for(first.family, ground.tokenizer, {}))
-    if model.objective.stack == "table":
+    fits_itself = hasattr(model.stack, "fit")
+    if fits_itself and not model.stack.repeats:
         return 60.0
     recipe = costed(ground, first, model, "off")
+    if fits_itself:
+        return recipe.settings.steps * seconds_of_fitting(ground, recipe, model)
     if recipe.settings.steps <= 2 * TIMED:
         return 0.0  # timing would take as long as the training
     packed = ground.packed(ground.train, recipe.context)

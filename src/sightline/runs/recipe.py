@@ -27,7 +27,7 @@ class Source:
     ----------
     corpus : a path, ``-``, ``python-docs`` or the name of a data set. field, label : names of a record's fields.
     documents : what a document of a ``.txt`` file is: the file, its lines, or what blank lines part.
-    strict : a bad row is an error. tokenizer : ``bpe``, ``bpe:4096``, ``byte``, ``char``, ``wordpiece`` or a path.
+    strict : a bad row is an error. tokenizer : as ``tokenizer_for`` reads it, such as ``bpe:4096``.
     fingerprint : of the corpus and the tokenizer, filled in when the run starts.
     """
 

@@ -137,7 +137,7 @@ def train(
         schedule: course of the learning rate.
         validations: how often dev is measured.
         compile: run through torch.compile; auto measures whether it pays.
-        tokenizer: bpe, bpe:4096, byte, char, wordpiece, or a path to a tokenizer.json.
+        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
         field: the field of a record that holds the text.
         label: the field of a record that holds a label.
         documents: what a document of a .txt file is.
@@ -243,10 +243,10 @@ def _begun(wanted: Recipe) -> Model | None:
     named = Path(wanted.source.tokenizer).exists()
     model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
     here, there = FAMILIES[wanted.family].stack, model.objective.stack
-    if here != there or here == "table":
+    if here != there or here not in ("transformer", "pair"):
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
-            "Counts have no weights to go on from, and one stack is not two: continue a transformer with a family of "
+            "A stack that fits itself begins anew, and one stack is not two: continue a transformer with a family of "
             "transformers, a pair with a family of pairs",
         )
     classes = {model.objective.score_class, FAMILIES[wanted.family].score_class}
@@ -315,7 +315,8 @@ def _typed(name: str, value: str, hint: Any) -> Any:
         if kind in (int, float, str):
             with contextlib.suppress(ValueError):
                 return kind(value)
-    raise SightlineError(f"{name} must be a number, not {value!r}", "Correct the value")
+    wanted = "true or false" if hint is bool else "a number"
+    raise SightlineError(f"{name} must be {wanted}, not {value!r}", "Correct the value")
 
 
 def planned(
@@ -433,11 +434,15 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
 
 def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "auto") -> Recipe:
     """The recipe with the number of steps that its budget buys, and the decision whether to compile."""
-    if model.objective.stack == "table":
+    fits_itself = hasattr(model.stack, "fit")
+    if fits_itself and not model.stack.repeats:
         return recipe
     budget = Budget.parse(recipe.budget)
     packed = ground.packed(ground.train, recipe.context)
     tokens, flops = per_step(ground, recipe, model, packed)
+    if fits_itself:
+        quick = seconds_of_fitting(ground, recipe, model) if budget.kind == "seconds" else None
+        return recipe.with_settings(steps=budget.steps(tokens, flops, quick), compiled=False)
     compiled = compile == "on"
     steps = None if budget.kind == "seconds" else budget.steps(tokens, flops, None)
     seconds: float | None = None
@@ -481,8 +486,9 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
     from ..training.loop import train as loop
     from ..training.machine import peak
 
-    if model.objective.stack == "table":
-        trained = _fitted(ground, recipe, model)
+    again = f"give the same command again (it goes on in {folder})"
+    if hasattr(model.stack, "fit"):
+        trained = _fitted(ground, recipe, model, folder, title or recipe.family, again)
     else:
         packed = ground.packed(ground.train, recipe.context)
         _, flops = per_step(ground, recipe, model, packed)
@@ -498,7 +504,7 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
             sample=_sample(ground) if model.objective.writes else None,
             names=ground.names,
             title=title or recipe.family,
-            again=f"give the same command again (it goes on in {folder})",
+            again=again,
         )
     model.eval()
     hub.save(model, folder / "model", recipe=_tables(recipe), data_fingerprint=ground.source.fingerprint)
@@ -511,12 +517,33 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
     return tomllib.loads(recipe.text())
 
 
-def _fitted(ground: Ground, recipe: Recipe, model: Model, most: int | None = None) -> Trained:
-    """A stack that fits itself: one pass over as much of the text as the budget buys, of ``most`` tokens if given."""
+def seconds_of_fitting(ground: Ground, recipe: Recipe, model: Model) -> float:
+    """The time in which a stack that fits itself reads the tokens of a step."""
+    from ..training.fitting import seconds_of
+
+    return seconds_of(model, ground.train.tokens, recipe.settings.batch * recipe.context, recipe.threads)
+
+
+def _fitted(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str, again: str) -> Trained:
+    """A stack that fits itself: over the text again and again, or once over as much of it as the budget buys."""
+    from ..training.fitting import fit
+
+    if not model.stack.repeats:
+        return _counted(ground, recipe, model, ground.train.token_count)
+    packed = ground.packed(ground.train, recipe.context)
+    tokens, flops = per_step(ground, recipe, model, packed)
+    return fit(
+        model, ground.train.tokens, ground.train.offsets, recipe.settings, folder, tokens_per_step=int(tokens),
+        flops_per_step=flops, workers=recipe.threads, validate=validation(ground, recipe), title=title, again=again,
+    )  # fmt: skip
+
+
+def _counted(ground: Ground, recipe: Recipe, model: Model, most: int) -> Trained:
+    """Counts: one pass over as much of the text as the budget buys, at most so many tokens."""
     from ..training.loop import Trained
 
     budget = Budget.parse(recipe.budget)
-    most = min(most or ground.train.token_count, ground.train.token_count)  # seconds and operations buy it whole
+    most = min(most, ground.train.token_count)  # counting is so quick that seconds and operations buy it whole
     if budget.kind == "tokens":
         most = min(most, int(budget.amount))
     if budget.kind == "steps":
@@ -600,4 +627,4 @@ def _floor(ground: Ground, recipe: Recipe) -> tuple[Model, int]:
     from .measure import FLOOR
 
     counts = fresh(ground, replace(recipe, init="random"), objective_for(FLOOR, ground.tokenizer, {}))
-    return counts, _fitted(ground, recipe, counts, FLOOR_TOKENS).tokens
+    return counts, _counted(ground, recipe, counts, FLOOR_TOKENS).tokens

@@ -338,7 +338,10 @@ def score(
         sample = _sample(found, model.tokenizer, share, seed)
         whole, *halves = whole_texts(model, sample)
         if whole.missing:
-            other = "a byte-level tokenizer" if model.objective.columns else "a family that predicts tokens"
+            if not model.tokenizer.lossless:
+                other = "a byte-level tokenizer"
+            else:
+                other = "a family whose answers are a distribution over tokens"
             raise SightlineError(f"no bits per byte: {whole.missing}", f"Use a model with {other}")
         measured = [whole, *halves, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
     bits, sizes = [0.0] * len(found), [0] * len(found)
@@ -378,7 +381,7 @@ def embed(
     Args:
         folder: a model folder, or the folder of a run.
         texts: texts, files or folders (as for train), python-docs, or - for standard input.
-        layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last.
+        layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last; of cbow, the embedding.
         mix: all layers together instead: even, or a weight for each from the embedding on, as in 0,1,2 (they are
             brought to a sum of 1).
         out: a file ending in .npy, .safetensors, .parquet or .jsonl; the last two hold the documents' names too.
@@ -405,7 +408,8 @@ def embed(
             raise SightlineError(
                 f"{model.objective.family} keeps no states to average", "Use a family with a transformer"
             )
-        shares = _shares(mix, layer, len(layers))
+        usual = None if model.depth.keeps_input else 0  # a bag's states are of the words around
+        shares = _shares(mix, usual if layer is None and not mix else layer, len(layers))
         long = sum(len(one) > model.context - 2 for one in model.tokenizer.encode_many([one.text for one in found]))
         if long:
             say(f"{long:,} texts are longer than the model's context; their first {model.context - 2} tokens are read")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -97,6 +97,8 @@ class Table(nn.Module):
     vocabulary : ids; those that are never predicted have probability 0.
     discounts : D1, D2 and D3+ of every length, instead of what the counts of counts say.
     """
+
+    repeats: ClassVar[bool] = False  # one pass over the text tells all
 
     def __init__(self, n: int, vocabulary: Vocabulary, discounts: Sequence[float] | None = None) -> None:
         super().__init__()

@@ -214,7 +214,7 @@ class _Loop:
         marks = {round(settings.steps * part / settings.validations) for part in range(1, settings.validations + 1)}
         every = max(1, settings.steps // 200)
         done = state.step
-        with _interruptible() as stop, bar(title, settings.steps, "") as shown, contextlib.closing(log):
+        with interruptible() as stop, bar(title, settings.steps, "") as shown, contextlib.closing(log):
             shown.advance(done)
             while state.step < settings.steps:
                 start = time.perf_counter()
@@ -443,7 +443,7 @@ class _Wish:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[_Wish]:
+def interruptible() -> Iterator[_Wish]:
     """Ctrl-C (and a polite kill) asks the loop to stop after the step; a second Ctrl-C stops at once."""
     wish = _Wish()
 
