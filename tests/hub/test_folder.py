@@ -23,8 +23,10 @@ from sightline.hub import folder as folders
 from sightline.hub.schema import fits
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.blank import Blank
 from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
+from sightline.objectives.mix import Mix
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.prefix import Prefix
@@ -112,10 +114,12 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     Backward,
     lambda v: Prefix(v, empty=0.25),
     lambda v: Masked(v, rate=0.3, rate_end=0.1, hide="span"),
+    lambda v: Blank(v, forget=0.1, shuffle=False),
+    lambda v: Mix(v, members="ul2", by=2),
 ]
 
 
-@pytest.mark.parametrize("make", FAMILIES, ids=["causal", "backward", "prefix", "masked"])
+@pytest.mark.parametrize("make", FAMILIES, ids=["causal", "backward", "prefix", "masked", "blank", "mix"])
 def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Callable[[Any], Objective]) -> None:
     model = fresh(make(tokenizer.vocabulary), tokenizer)
     hub.save(model, tmp_path / "model", recipe={"seed": 1}, results={"bits": 2.5}, data_fingerprint="abc")
@@ -136,6 +140,7 @@ def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Cal
 SHAPES: list[dict[str, Any]] = [
     {"windows": (None, 2), "dropout": 0.1, "parallel": True},
     {"positions": "relative", "norm_place": "sandwich", "kv_heads": 1, "norm": "rms", "norm_gain": True},
+    {"position_tables": 2},
     {"positions": "learned", "position_tables": 1, "segments": 2, "blank": True, "embedding_norm": True},
     {"positions": "alibi", "gated": True, "activation": "gelu", "head_width": 6, "hidden": 20, "scale": 0.5},
     GPT2,

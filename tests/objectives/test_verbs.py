@@ -14,9 +14,11 @@ from sightline.decoders.sampling import GREEDY, Sampling
 from sightline.errors import SightlineError
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.blank import Blank
 from sightline.objectives.causal import Causal
 from sightline.objectives.filling import fill
 from sightline.objectives.masked import Masked
+from sightline.objectives.mix import Mix
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.pen import trimmed
@@ -30,6 +32,8 @@ FAMILIES: dict[str, type[Objective]] = {
     "causal": Causal,
     "backward": Backward,
     "prefix": Prefix,
+    "blank": Blank,
+    "mix": Mix,
     "masked": Masked,
     "ngram": NGram,
 }
@@ -37,9 +41,7 @@ Make = Callable[[str, str], Model]
 
 
 def ids_of(tokenizer: Tokenizer) -> Vocabulary:
-    marks = {name: getattr(tokenizer, name) for name in ("pad", "bos", "eos", "mask", "cls", "sep")}
-    specials = tuple(int(id) for id in np.flatnonzero(tokenizer.special_ids[: tokenizer.size]))
-    return Vocabulary(tokenizer.size, tokenizer.padded, **marks, specials=specials)
+    return tokenizer.vocabulary
 
 
 @pytest.fixture(scope="module")

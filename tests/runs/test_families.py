@@ -25,7 +25,7 @@ def seen(name: str) -> np.ndarray:
 
 
 def test_every_family_is_told_of_once() -> None:
-    assert list(TOLD) == list(FAMILIES) == ["causal", "backward", "masked", "prefix", "ngram"]
+    assert list(TOLD) == list(FAMILIES) == ["causal", "backward", "masked", "prefix", "blank", "mix", "ngram"]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ def test_every_family_is_told_of_once() -> None:
         ("backward", np.triu(ALL)),
         ("masked", ALL),
         ("prefix", np.tril(ALL) | (np.arange(PLACES) < OPENING)[None] & (np.arange(PLACES) < OPENING)[:, None]),
+        ("blank", np.tril(np.ones((8, 8), dtype=bool)) | (np.arange(8) < OPENING + 1)),
         ("ngram", np.tril(ALL) & np.triu(ALL, -3)),
     ],
 )
@@ -48,21 +49,23 @@ def test_sight_is_named_by_place() -> None:
         "backward": "future",
         "masked": "everything",
         "prefix": "opening | past",
+        "blank": "opening | past",
+        "mix": "((by_order | opening) & (seen.stream == 0)) | itself",
         "ngram": "near(3) & past",
     }
 
 
 def test_score_classes_sides_and_stacks() -> None:
-    assert [family.score_class for family in TOLD.values()] == ["exact", "exact", "pseudo", "exact", "exact"]
-    assert [family.given for family in TOLD.values()] == ["left", "right", "both", "left", "left"]
-    assert [family.stack for family in TOLD.values()] == ["transformer"] * 4 + ["table"]
+    assert [family.score_class for family in TOLD.values()] == ["exact", "exact", "pseudo", *["exact"] * 4]
+    assert [family.given for family in TOLD.values()] == ["left", "right", "both", *["left"] * 4]
+    assert [family.stack for family in TOLD.values()] == ["transformer"] * 6 + ["table"]
 
 
 def test_pictures_stand_side_by_side_in_eighty_columns() -> None:
     text = str(families())
-    first = text.splitlines()[0].split()
-    assert first == list(FAMILIES)
-    assert text.splitlines()[1].count("■") == 1 + PLACES + PLACES + OPENING + 1
+    bands = [band.splitlines() for band in text.partition("\n\nEach row")[0].split("\n\n")]
+    assert [name for band in bands for name in band[0].split()] == list(FAMILIES)
+    assert bands[0][1].count("■") == 1 + PLACES + PLACES + OPENING + OPENING + 1
     assert max(len(line) for line in text.splitlines()) <= 80
 
 

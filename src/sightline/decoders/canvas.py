@@ -19,7 +19,7 @@ class Canvas:
     tokens : ids; meaningless where open or outside.
     open : places still to be written.
     given : places that came with the prompt.
-    inside : places that belong to the text; a stop mark puts the open places behind it outside.
+    inside : places that belong to the text; a stop mark puts the open places of its gap outside.
     """
 
     tokens: NDArray[np.int64]
@@ -67,15 +67,20 @@ class Canvas:
     def written(
         self, line: NDArray[Any], place: NDArray[Any], token: NDArray[Any], stops: Sequence[int] = ()
     ) -> Canvas:
-        """The canvas with tokens written at these places; after a stop mark, what is still open falls outside."""
+        """The canvas with tokens written at these places; a stop mark puts what is open in its gap outside."""
         tokens, opened, inside = self.tokens.copy(), self.open.copy(), self.inside.copy()
         tokens[line, place] = token
         opened[line, place] = False
         if not len(stops):
             return replace(self, tokens=tokens, open=opened)
-        ended = np.unique(np.asarray(line)[np.isin(token, np.asarray(stops, dtype=np.int64))])
-        inside[ended] &= ~opened[ended]
-        opened[ended] = False
+        stopped = np.isin(token, np.asarray(stops, dtype=np.int64))
+        if not stopped.any():
+            return replace(self, tokens=tokens, open=opened)
+        ended, at = np.asarray(line)[stopped], np.asarray(place)[stopped]
+        gap = np.cumsum(self.given, axis=1)  # places between two given ones share a number
+        closed = np.zeros_like(opened)
+        np.logical_or.at(closed, ended, opened[ended] & (gap[ended] == gap[ended, at][:, None]))
+        opened, inside = opened & ~closed, inside & ~closed
         return replace(self, tokens=tokens, open=opened, inside=inside)
 
     def reopened(self, where: NDArray[np.bool_]) -> Canvas:

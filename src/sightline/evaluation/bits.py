@@ -29,6 +29,7 @@ Side = Literal["left", "right", "both"]
 
 UNIT = "bits/byte"
 TOKENS_AT_ONCE = 8192
+BLANK = 32  # tokens of a blank that is scored, at most
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,13 @@ def windows(length: int, first: int, last: int, context: int, side: Side) -> Ite
 def bits_per_byte(model: Model, sample: Sample) -> Measured:
     """The family's bits per byte of whole texts; for a family without a likelihood of texts, its own pseudo score.
 
-    Empty, with the reason, where the tokenizer does not give the text back byte for byte.
+    Empty, with the reason, where the tokenizer does not give the text back byte for byte, or where an exact family was
+    not trained on whole texts.
     """
     columns = model.objective.columns
+    if model.objective.score_class == "exact" and "whole text" not in columns:
+        why = f"{model.objective.family}, as it was set, was not trained to write whole texts"
+        return Measured.none("bits_per_byte", UNIT, "exact", "whole text", why)
     column = "whole text" if "whole text" in columns else columns[0]
     return _measured(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
 
@@ -95,13 +100,37 @@ def continuation_bits_per_byte(model: Model, sample: Sample) -> Measured:
     return _measured(model, sample, name, column, lambda piece: (_middle(piece), piece.last))
 
 
+def infilling_bits_per_byte(model: Model, sample: Sample) -> Measured:
+    """Bits per byte of a blank in the middle of each piece, its end included, given what stands on both sides.
+
+    Empty, with the reason, for families without a likelihood of what stands between two sides.
+    """
+    name, column, objective = "infilling_bits_per_byte", "infilling", model.objective
+    if column not in objective.columns or not objective.infills:
+        why = f"{objective.family} gives no likelihood of a blank"
+        return Measured.none(name, UNIT, objective.score_class, column, why)
+    longest = min(BLANK, model.context // 4)
+
+    def blank(piece: Piece) -> tuple[int, int]:
+        half = min(longest, (piece.last - piece.first) // 2) // 2
+        return _middle(piece) - half, _middle(piece) + max(half, 1)
+
+    return _measured(model, sample, name, column, blank, infill=True)
+
+
 def _middle(piece: Piece) -> int:
     return (piece.first + piece.last + 1) // 2
 
 
 def _measured(
-    model: Model, sample: Sample, name: str, column: str, span: Callable[[Piece], tuple[int, int]]
+    model: Model,
+    sample: Sample,
+    name: str,
+    column: str,
+    span: Callable[[Piece], tuple[int, int]],
+    infill: bool = False,
 ) -> Measured:
+    side: Side = "both" if infill else model.objective.writes_from
     objective, tokenizer = model.objective, model.tokenizer
     if not tokenizer.lossless:
         why = f"the {tokenizer.kind} tokenizer does not give the text back byte for byte"
@@ -116,7 +145,7 @@ def _measured(
         places = np.flatnonzero(wanted)
         if not len(places):
             continue
-        for window in windows(len(tokens), *span(piece), model.context, objective.writes_from):
+        for window in windows(len(tokens), *span(piece), model.context, side):
             ask = np.zeros(window.end - window.start, dtype=np.bool_)
             ask[window.first - window.start : window.last - window.start] = wanted[window.first : window.last]
             if ask.any():
@@ -126,7 +155,7 @@ def _measured(
     with bar(f"scoring {objective.family}", len(rows), "windows") as shown:
         for batch in _batches(rows):
             sequences, wants = [ids for _, ids, _ in batch], [ask for _, _, ask in batch]
-            got, _ = model.examined(Rows.of(sequences, tokenizer, wanted=wants))
+            got, _ = model.examined(Rows.of(sequences, tokenizer, wanted=wants), infill)
             np.add.at(nats, [at for at, _, _ in batch], got)
             shown.advance(len(batch))
     model.train(was_training)
@@ -139,7 +168,7 @@ def _measured(
         column=column,
         top=nats / math.log(2),
         bottom=sizes,
-        context_rule=context_rule(objective.writes_from, model.context),
+        context_rule=context_rule(side, model.context),
         note=_note(objective.score_class, share),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -58,6 +58,11 @@ class Model(nn.Module):
             raise SightlineError(
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
                 "Use the tokenizer the model was trained with",
+            )
+        if isinstance(stack, Transformer) and objective.position_tables > stack.shape.position_tables:
+            raise SightlineError(
+                f"{objective.family} tells places in {objective.position_tables} dimensions, the stack in one",
+                "Begin with fresh weights: leave --from away",
             )
         self.objective = objective
         self.stack = stack
@@ -137,10 +142,13 @@ class Model(nn.Module):
         return head.logits(self._asked(self._index(view), self.states(view, tokens, cache)))
 
     @torch.no_grad()
-    def examined(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The family's score of each row: summed nats of its wanted positions, and how many were asked."""
+    def examined(self, rows: Rows, infill: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The family's score of each row: summed nats of its wanted positions, and how many were asked.
+
+        ``infill``: the wanted positions are blanks with both sides given, and the end of each is asked too.
+        """
         nats, asked = np.zeros(rows.count), np.zeros(rows.count, dtype=np.int64)
-        for view in self.objective.examine(rows):
+        for view in self.objective.infill(rows) if infill else self.objective.examine(rows):
             graded = self.grade(view, rows.tokens)
             per_line = (graded.nats.double().cpu().numpy() * view.answer_weights()).sum(1)
             np.add.at(nats, view.lines_of, per_line)
@@ -175,6 +183,7 @@ def built(objective: Objective, shape: Shape, tokenizer: Tokenizer, seed: int = 
     if objective.stack == "table":
         table = Table(getattr(objective, "n"), objective.vocabulary)  # noqa: B009 - a family of tables says how far it looks
         return Model(objective, table, TableHead(table), tokenizer)
+    shape = replace(shape, position_tables=max(shape.position_tables, objective.position_tables))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = Transformer(shape)

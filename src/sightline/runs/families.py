@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from dataclasses import asdict, dataclass
@@ -59,20 +60,44 @@ class Families:
     next: str = "sightline compare python-docs --budget 60s"
 
     def __str__(self) -> str:
-        names = [family.family for family in self.families]
-        drawings = [family.drawing.splitlines() for family in self.families]
-        widths = [max(len(name), *map(len, lines)) for name, lines in zip(names, drawings, strict=True)]
-        rows = [names, *zip(*drawings, strict=True)]
-        pictures = ["   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+        pictures: list[str] = []
+        for band in _bands([[family.family, *family.drawing.splitlines()] for family in self.families]):
+            widths = [max(map(len, lines)) for lines in band]
+            rows = itertools.zip_longest(*band, fillvalue="")
+            pictures += [""] * bool(pictures)
+            pictures += [
+                "   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows
+            ]
         told = [
-            f"{family.title}\n"
-            f"    sees: {family.sight} · writes: {family.decoder}\n"
-            f"    score: {family.score_class} ({', '.join(family.columns)}) · stack: {family.stack}"
+            "\n".join(
+                [
+                    family.title,
+                    *_lines(f"sees: {family.sight}", f"writes: {family.decoder}"),
+                    *_lines(f"score: {family.score_class} ({', '.join(family.columns)})", f"stack: {family.stack}"),
+                ]
+            )
             for family in self.families
         ]
         sheet = [] if self.svg is None else ["", str(self.svg)]
         legend = "Each row is a place that asks, each column a place that it may see (■)."
         return "\n".join([*(line.rstrip() for line in pictures), "", legend, "", *told, *sheet])
+
+
+def _lines(*parts: str, across: int = 80) -> list[str]:
+    """Parts beside each other, or below where a terminal is too narrow for that."""
+    line = "    " + " · ".join(parts)
+    return [line] if len(line) <= across else [f"    {part}" for part in parts]
+
+
+def _bands(drawings: list[list[str]], across: int = 80) -> list[list[list[str]]]:
+    """Drawings in order, as many side by side as a terminal is wide."""
+    bands: list[list[list[str]]] = [[]]
+    for drawing in drawings:
+        width = sum(max(map(len, one)) + 3 for one in (*bands[-1], drawing)) - 3
+        if bands[-1] and width > across:
+            bands.append([])
+        bands[-1].append(drawing)
+    return bands
 
 
 def families(*, json: Path | None = None, svg: Path | None = None) -> Families:
@@ -129,10 +154,11 @@ def picture(objective: Objective) -> tuple[NDArray[np.bool_], str]:
 
 
 def _letters() -> Any:
-    """The smallest set of ids that every family can be made over: six marks and a few letters."""
+    """The smallest set of ids that every family can be made over: all kinds of marks and a few letters."""
     from ..data.vocabulary import Vocabulary
 
-    return Vocabulary(16, 64, pad=0, bos=1, eos=2, mask=3, cls=4, sep=5, specials=(0, 1, 2, 3, 4, 5))
+    marks = {"pad": 0, "bos": 1, "eos": 2, "mask": 3, "cls": 4, "sep": 5}
+    return Vocabulary(16, 64, **marks, modes=(6, 7, 8), spares=(9,), specials=tuple(range(10)))
 
 
 def _view(objective: Objective) -> View:

@@ -80,7 +80,7 @@ class Examination:
 
     def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
         """A model's samples and layer choice; what it got on each document is kept in ``place``."""
-        from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+        from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte, infilling_bits_per_byte
         from ..evaluation.understanding import probed
         from ..evaluation.writing import written_by
 
@@ -90,6 +90,7 @@ class Examination:
         measured = [
             bits_per_byte(model, self.sample),
             continuation_bits_per_byte(model, self.sample),
+            infilling_bits_per_byte(model, self.sample),
             probe.measured,
             *written.measured,
         ]
@@ -167,18 +168,20 @@ def _cost(ground: Ground, first: Recipe) -> Any:
 
 def evaluated(ground: Ground, model: Model, seconds: float, seed: int) -> list[dict[str, Any]]:
     """Scores of one model by itself, on a sample that takes about this long."""
-    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
+    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte, infilling_bits_per_byte
     from ..evaluation.sample import evaluation_sample
     from ..evaluation.score import scored
 
+    measures = (bits_per_byte, continuation_bits_per_byte, infilling_bits_per_byte)
+
     def cost(sample: Sample) -> float:
         start = time.perf_counter()
-        bits_per_byte(model, sample)
+        for measure in measures:  # a family may have only some of them
+            measure(model, sample)
         return time.perf_counter() - start
 
     sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
-    found = [bits_per_byte(model, sample), continuation_bits_per_byte(model, sample)]
-    return [scored([one]).record() for one in found]
+    return [scored([measure(model, sample)]).record() for measure in measures]
 
 
 def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) -> dict[str, Any]:
