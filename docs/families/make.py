@@ -25,14 +25,15 @@ from sightline.stacks.transformer import Shape
 
 HERE = Path(__file__).resolve().parent
 TOKENS = 64  # of the text that the numbers are derived from
-WORDS = Vocabulary(256, 256, pad=0, bos=1, eos=2, mask=3, cls=4, sep=5, specials=(0, 1, 2, 3, 4, 5))
+MARKS = {"pad": 0, "bos": 1, "eos": 2, "mask": 3, "cls": 4, "sep": 5}
+WORDS = Vocabulary(256, 256, **MARKS, modes=(6, 7, 8), spares=tuple(range(9, 109)), specials=tuple(range(109)))
 TINY = {"layers": 4, "width": 128, "heads": 4}
 
 
 def text(documents: int) -> Rows:
     """One row of ``TOKENS`` tokens, in so many documents of equal length."""
     document = np.arange(TOKENS)[None] * documents // TOKENS
-    tokens = np.random.default_rng(1).integers(6, WORDS.size, (1, TOKENS)).astype(np.int32)
+    tokens = np.random.default_rng(1).integers(109, WORDS.size, (1, TOKENS)).astype(np.int32)
     everywhere, zero = np.ones(tokens.shape, bool), np.zeros(1, np.int64)
     return Rows(tokens, document.astype(np.int32), zero, zero, everywhere, document, everywhere)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from checks import (
     LETTERS,
+    WORDS,
     Subject,
     accumulates_without_change,
     adds_up_to_one,
@@ -29,7 +30,18 @@ from checks import (
 from sightline.data import RowDraws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.errors import LeakError
-from sightline.objectives import FAMILIES, Backward, BlockDiffusion, Causal, Diffusion, Masked, Prefix, TwoWay
+from sightline.objectives import (
+    FAMILIES,
+    Backward,
+    Blank,
+    BlockDiffusion,
+    Causal,
+    Diffusion,
+    Masked,
+    Mix,
+    Prefix,
+    TwoWay,
+)
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model
 from sightline.sight import Rule, View, everything, past, same_segment, streams
@@ -56,7 +68,7 @@ SUBJECTS |= {  # families that may be of another stack
     "two_way, original": Subject(lambda vocabulary: TwoWay(vocabulary, "original")),
 }
 KINDS = {name: FAMILIES[name.partition(",")[0]] for name in SUBJECTS}
-EXACT = [name for name, kind in KINDS.items() if kind.score_class == "exact"]
+EXACT = [name for name, subject in SUBJECTS.items() if subject.make(WORDS).score_class == "exact"]
 LEARNED = [name for name, kind in KINDS.items() if kind.stack in ("transformer", "pair")]
 
 ANY: list[Callable[[Subject], None]] = [
@@ -86,6 +98,32 @@ def test_every_family(family: str, check: Callable[[Subject], None]) -> None:
 @pytest.mark.parametrize("family", LEARNED)
 def test_every_family_with_a_stack(family: str, check: Callable[[Subject], None]) -> None:
     check(SUBJECTS[family])
+
+
+UL2 = "1/3 prefix:R denoise=0.3 span=2, 1/3 prefix:S empty=0 rest=0.25, 1/3 prefix:X denoise=0.5"
+SIGHTS = "1/4 causal:A, 1/4 masked:B, 1/4 backward, 1/4 blank:C sentences=0 documents=1"
+# Settings by which a family asks otherwise than it does by default.
+VARIED = {
+    "prefix at mask": lambda v: Prefix(v, at_mask=0.5),
+    "prefix denoise": lambda v: Prefix(v, denoise=0.3, span=2),
+    "prefix one way": lambda v: Prefix(v, both_ways=False, rest=0.25, empty=0),
+    "blank short": lambda v: Blank(v, rate=0.4, span=2, sentences=0, documents=0),
+    "blank sentences": lambda v: Blank(v, sentences=1, documents=0, forget=0.3),
+    "blank documents": lambda v: Blank(v, sentences=0, documents=1, least=0.2, empty=0, shuffle=False),
+    "mix ul2": lambda v: Mix(v, UL2),
+    "mix of sights": lambda v: Mix(v, SIGHTS, by=3),
+}
+
+
+@pytest.mark.parametrize("check", [*ANY, *OF_STACKS[:-1]], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("setting", VARIED)
+def test_families_set_otherwise(setting: str, check: Callable[[Subject], None]) -> None:
+    check(Subject(VARIED[setting]))
+
+
+@pytest.mark.parametrize("setting", VARIED)
+def test_families_set_otherwise_add_up(setting: str) -> None:
+    adds_up_to_one(Subject(VARIED[setting]))
 
 
 @pytest.mark.parametrize("family", EXACT)
@@ -234,6 +272,14 @@ class Unweighted(Diffusion):
             yield replace(view, weights=(view.weights > 0).astype(np.float32), _asked={})
 
 
+@dataclass(frozen=True)
+class Glancing(Blank):
+    """Part A sees what is written, and carries it to those who have yet to write it."""
+
+    def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
+        return [replace(view, sight=everything) for view in super().ask(rows, draws, progress)]
+
+
 def ignores_sight(model: Model) -> None:
     model.kernel = "full"
 
@@ -262,6 +308,7 @@ def stale(model: Model) -> None:
 PLANTED = [
     (does_not_leak, Subject(Mispaired)),
     (does_not_leak, Subject(Peeking)),
+    (does_not_leak, Subject(Glancing)),
     (keeps_documents_apart, Subject(Unpacked)),
     (keeps_documents_apart, Subject(Causal, ignores_sight)),
     (moves_only_what_it_may, Subject(Causal, ignores_sight)),

@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 
 from sightline.data import Document, Rows, Tokenizer, train_tokenizer
 from sightline.errors import SightlineError
-from sightline.evaluation import bits_per_byte, continuation_bits_per_byte, evaluation_sample, scored
+from sightline.evaluation import (
+    bits_per_byte,
+    continuation_bits_per_byte,
+    evaluation_sample,
+    infilling_bits_per_byte,
+    scored,
+)
 from sightline.evaluation.bits import Side, windows
 from sightline.objectives.backward import Backward
+from sightline.objectives.blank import Blank
 from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
@@ -106,6 +113,28 @@ def test_a_continuation_asks_the_second_half_only(make: Make, tokenizer: Tokeniz
     wanted = [np.arange(len(ids)) >= 9 for ids in sample.tokens]
     nats, _ = causal.examined(Rows.of(list(sample.tokens), tokenizer, wanted=wanted))
     assert np.allclose(continuation_bits_per_byte(causal, sample).top * math.log(2), nats, rtol=1e-5)
+
+
+def test_an_infilling_asks_a_blank_and_its_end(make: Make, tokenizer: Tokenizer) -> None:
+    documents = [Document(str(number), "abcdefgh" * 2) for number in range(30)]
+    sample = evaluation_sample(documents, tokenizer)
+    model = make(Blank)
+    found = infilling_bits_per_byte(model, sample)
+    assert (found.class_, found.column) == ("exact", "infilling") and "both sides" in found.context_rule
+    assert (found.bottom == 8).all(), "a quarter of the context, in the middle"
+    wanted = [(np.arange(len(ids)) >= 5) & (np.arange(len(ids)) < 13) for ids in sample.tokens]
+    nats, asked = model.examined(Rows.of(list(sample.tokens), tokenizer, wanted=wanted), infill=True)
+    assert (asked == 9).all(), "the end of the blank too"
+    assert np.allclose(found.top * math.log(2), nats, rtol=1e-5)
+    for kind in (Causal, Masked):
+        assert "no likelihood of a blank" in infilling_bits_per_byte(make(kind), sample).missing
+
+
+def test_who_never_saw_an_empty_opening_scores_no_whole_text(make: Make, tokenizer: Tokenizer) -> None:
+    sample = evaluation_sample([Document(str(number), "a river sings") for number in range(30)], tokenizer)
+    model = built(Prefix(tokenizer.vocabulary, empty=0), make(Causal).stack.shape, tokenizer)  # type: ignore[arg-type]
+    assert "not trained to write whole texts" in bits_per_byte(model, sample).missing
+    assert continuation_bits_per_byte(model, sample).value is not None
 
 
 def test_a_pseudo_score_stands_in_no_exact_column(make: Make, tokenizer: Tokenizer) -> None:

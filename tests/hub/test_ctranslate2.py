@@ -120,6 +120,7 @@ def test_other_sights_and_stacks_have_no_place(tokenizer: Tokenizer) -> None:
     assert lacking.pop("ngram") == ("a table instead of a transformer",)
     assert lacking.pop("two_way") == ("a pair instead of a transformer",)
     assert lacking.pop("cbow") == ("a bag instead of a transformer",)
+    assert lacking.pop("blank") == ("the sight of blank", "2 tables of positions")
     assert lacking == {name: (f"the sight of {name}",) for name in lacking}
 
 

@@ -23,12 +23,14 @@ from sightline.hub import folder as folders
 from sightline.hub.schema import fits
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.blank import Blank
 from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
 from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.electra import Electra
 from sightline.objectives.hybrid import Hybrid
 from sightline.objectives.masked import Masked
+from sightline.objectives.mix import Mix
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.prefix import Prefix
@@ -124,10 +126,12 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     lambda v: Hybrid(v, masked=0.75, rate_end=None),
     lambda v: Diffusion(v, masks="counted", least=0.01),
     lambda v: BlockDiffusion(v, block=2, schedule="cosine"),
+    lambda v: Blank(v, forget=0.1, shuffle=False),
+    lambda v: Mix(v, members="ul2", by=2),
 ]
 KINDS = [
     "causal", "backward", "prefix", "masked", "electra",
-    "two_way", "two_way, lstm", "two_way, original", "hybrid", "diffusion", "blocks",
+    "two_way", "two_way, lstm", "two_way, original", "hybrid", "diffusion", "blocks", "blank", "mix",
 ]  # fmt: skip
 
 
@@ -172,6 +176,7 @@ SHAPES: list[dict[str, Any]] = [
     {"table_width": 24, "first_norm": False, "embedding_norm": True},
     {"windows": (None, 2), "dropout": 0.1, "parallel": True},
     {"positions": "relative", "norm_place": "sandwich", "kv_heads": 1, "norm": "rms", "norm_gain": True},
+    {"position_tables": 2},
     {"positions": "learned", "position_tables": 1, "segments": 2, "blank": True, "embedding_norm": True},
     {"positions": "alibi", "gated": True, "activation": "gelu", "head_width": 6, "hidden": 20, "scale": 0.5},
     GPT2,

@@ -18,12 +18,14 @@ from sightline.decoders.sampling import GREEDY, Sampling
 from sightline.errors import SightlineError
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.blank import Blank
 from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
 from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.filling import fill
 from sightline.objectives.hybrid import Hybrid
 from sightline.objectives.masked import Masked
+from sightline.objectives.mix import Mix
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.pen import trimmed
@@ -39,6 +41,8 @@ FAMILIES: dict[str, type[Objective]] = {
     "causal": Causal,
     "backward": Backward,
     "prefix": Prefix,
+    "blank": Blank,
+    "mix": Mix,
     "masked": Masked,
     "permuted": Permuted,
     "hybrid": Hybrid,
@@ -51,9 +55,7 @@ Make = Callable[[str, str], Model]
 
 
 def ids_of(tokenizer: Tokenizer) -> Vocabulary:
-    marks = {name: getattr(tokenizer, name) for name in ("pad", "bos", "eos", "mask", "cls", "sep")}
-    specials = tuple(int(id) for id in np.flatnonzero(tokenizer.special_ids[: tokenizer.size]))
-    return Vocabulary(tokenizer.size, tokenizer.padded, **marks, specials=specials)
+    return tokenizer.vocabulary
 
 
 @pytest.fixture(scope="module")

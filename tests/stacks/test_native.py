@@ -30,6 +30,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"positions": "none", "activation": "gelu", "gated": True, "norm_gain": False},
     {"activation": "relu", "parallel": True, "embedding_norm": True, "final_norm": False},
     {"head_width": 6, "hidden": 39, "segments": 2, "blank": True},
+    {"position_tables": 2, "kv_heads": 1},
+    {"positions": "learned", "position_tables": 2},
 ]
 
 
@@ -60,11 +62,12 @@ def parts(half: bool = False, **shape: Any) -> tuple[Transformer, Head]:
     return (stack.bfloat16(), head.bfloat16()) if half else (stack, head)
 
 
-def question(lines: int, sight: Any = past) -> tuple[View, np.ndarray]:
+def question(lines: int, sight: Any = past, dimensions: int = 1) -> tuple[View, np.ndarray]:
     """Lines that end together, each with less padding before it than the one above."""
     place = np.arange(T) - (np.arange(lines)[::-1, None] % 7)
     known = np.maximum(place, 0)
-    slots = Slots.of(place, np.where(place >= 0, 0, NO_DOCUMENT), segment=known > 4, positions=known)
+    positions = known if dimensions == 1 else np.stack([known // 3, known % 3], axis=-1)
+    slots = Slots.of(place, np.where(place >= 0, 0, NO_DOCUMENT), segment=known > 4, positions=positions)
     tokens = np.random.default_rng(0).integers(1, VOCABULARY - 1, (lines, T))
     view = View.of(slots, sight, shows=np.where(place == 20, NOTHING, known), asks=np.where(place < T, 0, NOTHING))
     return view, tokens
@@ -91,7 +94,7 @@ def close(one: torch.Tensor | None, other: torch.Tensor, gap: float = 1e-4) -> b
 @pytest.mark.parametrize("shape", VARIANTS, ids=str)
 def test_it_answers_as_torch_does(shape: dict[str, Any], lines: int) -> None:
     stack, head = parts(**shape)
-    view, tokens = question(lines)
+    view, tokens = question(lines, dimensions=stack.shape.position_tables)
     whole = by_torch(stack, head, view, tokens)
     cache = Cache()
     by_torch(stack, head, piece(view, 0, 14), tokens, cache)
@@ -110,7 +113,7 @@ def test_it_answers_as_torch_does(shape: dict[str, Any], lines: int) -> None:
 @pytest.mark.parametrize("shape", VARIANTS, ids=str)
 def test_a_short_prompt_needs_no_torch(shape: dict[str, Any]) -> None:
     stack, head = parts(**shape)
-    view, tokens = question(1)
+    view, tokens = question(1, dimensions=stack.shape.position_tables)
     cache = Cache()
     said = native.answered(stack, head, piece(view, 0, 30), tokens, cache)
     assert close(said, by_torch(stack, head, piece(view, 0, 30), tokens))

@@ -27,6 +27,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"parallel": True},
     {"parallel": True, "norm_place": "sandwich"},
     {"positions": "learned"},
+    {"position_tables": 2},
+    {"positions": "learned", "position_tables": 2},
     {"positions": "sinusoidal"},
     {"positions": "alibi"},
     {"positions": "relative"},

@@ -19,7 +19,18 @@ import torch
 from sightline.data import Order, RowDraws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.errors import SightlineError, Stopped
-from sightline.objectives import Backward, Causal, Electra, Masked, Objective, Permuted, Prefix, TwoWay
+from sightline.objectives import (
+    Backward,
+    Blank,
+    Causal,
+    Electra,
+    Masked,
+    Mix,
+    Objective,
+    Permuted,
+    Prefix,
+    TwoWay,
+)
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model, built
 from sightline.sight import View
@@ -75,9 +86,15 @@ def resumes_exactly(make: Callable[[Vocabulary], Objective], folder: Path, **set
     assert records[0] == records[1]
 
 
-@pytest.mark.parametrize(
-    "make", [Causal, Backward, Masked, Prefix, Permuted, Electra, TwoWay, lambda words: TwoWay(words, "lstm")]
-)
+def blank(words: Vocabulary) -> Objective:
+    return Blank(replace(words, sep=4, modes=(5, 6), specials=tuple(range(7))))
+
+
+def lstm(words: Vocabulary) -> Objective:
+    return TwoWay(words, "lstm")
+
+
+@pytest.mark.parametrize("make", [Causal, Backward, Masked, Prefix, blank, Mix, Permuted, Electra, TwoWay, lstm])
 def test_a_stopped_run_goes_on_bit_for_bit(make: Callable[[Vocabulary], Objective], tmp_path: Path) -> None:
     resumes_exactly(make, tmp_path)
 

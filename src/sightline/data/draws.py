@@ -59,6 +59,10 @@ class RowDraws:
         self._keys = keys
         self._calls = 0
 
+    def take(self, index: NDArray[np.int64]) -> RowDraws:
+        """The draws of some of the rows, from their beginning."""
+        return RowDraws(self._keys[index])
+
     def _next(self, n: int) -> Words:
         self._calls += 1
         call = mixed(self._keys ^ _words(self._calls))

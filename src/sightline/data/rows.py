@@ -290,6 +290,7 @@ class Rows:
     word_starts [B, T] bool; origins [B, T] int64: the document's index in its token file, -1 where nothing is;
     wanted [B, T] bool: the positions that an evaluation asks for (in training all that hold a token).
     Draws are keyed by numbers and visits. ``tokenizer`` made the tokens; None where rows are made up.
+    turns [B] int64: when a run reads each row, counted from its start (mixtures deal by it); None outside of a run.
     """
 
     tokens: NDArray[np.int32]
@@ -300,6 +301,7 @@ class Rows:
     origins: NDArray[np.int64]
     wanted: NDArray[np.bool_]
     tokenizer: Tokenizer | None = None
+    turns: NDArray[np.int64] | None = None
 
     @property
     def count(self) -> int:
@@ -313,7 +315,8 @@ class Rows:
 
     def take(self, index: slice | NDArray[Any] | Sequence[int]) -> Rows:
         """Some of the rows."""
-        parts = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "tokenizer"}
+        whole = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tokenizer"}
+        parts: dict[str, Any] = {name: None if part is None else part[index] for name, part in whole.items()}
         return Rows(**parts, tokenizer=self.tokenizer)
 
     @cached_property

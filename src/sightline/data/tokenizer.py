@@ -148,7 +148,9 @@ class Tokenizer:
         """The ids alone: what a family must know of this tokenizer."""
         marks = {role: -1 if (id := getattr(self, role)) is None else id for role in SPECIALS}
         special = tuple(np.flatnonzero(self.special_ids[: self.size]).tolist())
-        return Vocabulary(self.size, self.padded, modes=self.modes, specials=special, never=(), **marks)
+        return Vocabulary(
+            self.size, self.padded, modes=self.modes, spares=self.spares, specials=special, never=(), **marks
+        )
 
     @property
     def filler(self) -> int:

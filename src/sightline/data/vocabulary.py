@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ class Vocabulary:
     size : ids known to the tokenizer.
     padded : rows of the embedding table (``size`` rounded up).
     pad, bos, eos, mask, cls, sep : ids of the marks; -1 where the tokenizer has none.
-    modes : ids that name a mode of a mixture.
+    modes : ids that name a mode of a mixture. spares : ids that mean nothing yet (sentinels of cut-out spans).
     specials : every id that is a mark, ascending.
     never : marks that a family never predicts, besides padding.
     """
@@ -34,6 +35,7 @@ class Vocabulary:
     cls: int = -1
     sep: int = -1
     modes: tuple[int, ...] = ()
+    spares: tuple[int, ...] = ()
     specials: tuple[int, ...] = ()
     never: tuple[int, ...] = ()
 
@@ -46,6 +48,17 @@ class Vocabulary:
                 "Train one (leave --tokenizer away) or add the token to its tokenizer.json",
             )
         return token
+
+    def need_some(self, marks: Literal["modes", "spares"], count: int, what: str) -> tuple[int, ...]:
+        """The first ``count`` of several ids, or an error where there are fewer; ``what`` needs them."""
+        there: tuple[int, ...] = getattr(self, marks)
+        if len(there) < count:
+            kind = "mode" if marks == "modes" else "spare"
+            raise SightlineError(
+                f"{what} needs {count} {kind} tokens, and the tokenizer has {len(there)}",
+                "Train one (leave --tokenizer away) or choose settings that need fewer",
+            )
+        return there[:count]
 
     @cached_property
     def ordinary(self) -> NDArray[np.int64]:

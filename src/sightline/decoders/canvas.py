@@ -19,7 +19,7 @@ class Canvas:
     tokens : ids; meaningless where open or outside.
     open : places still to be written.
     given : places that came with the prompt.
-    inside : places that belong to the text; a stop mark puts the open places behind it outside.
+    inside : places that belong to the text; a stop mark puts the open places of its gap outside.
     """
 
     tokens: NDArray[np.int64]
@@ -67,9 +67,10 @@ class Canvas:
     def written(
         self, line: NDArray[Any], place: NDArray[Any], token: NDArray[Any], stops: Sequence[int] = ()
     ) -> Canvas:
-        """The canvas with tokens written at these places; behind a stop mark, nothing that was not given is inside.
+        """The canvas with tokens written at these places; behind a stop mark, nothing of its gap is inside.
 
-        Behind is towards the end of a text that begins with what was given, else whatever is still open.
+        A gap lies between given places. Behind is towards the end of a text that begins with what was given, else
+        whatever is still open.
         """
         tokens, opened, inside = self.tokens.copy(), self.open.copy(), self.inside.copy()
         tokens[line, place] = token
@@ -79,12 +80,14 @@ class Canvas:
         stopped = np.isin(token, np.asarray(stops, dtype=np.int64))
         if not stopped.any():
             return replace(self, tokens=tokens, open=opened)
-        ended, first = np.asarray(line)[stopped], np.full(self.lines, self.places)
-        np.minimum.at(first, ended, np.asarray(place)[stopped])
-        forward = self.given[np.arange(self.lines), self.inside.argmax(1)][:, None]
-        behind = (np.arange(self.places) > first[:, None]) & ~self.given
-        outside = np.where(forward, behind, opened & np.isin(np.arange(self.lines), ended)[:, None])
-        return replace(self, tokens=tokens, open=opened & ~outside, inside=inside & ~outside)
+        ended, at = np.asarray(line)[stopped], np.asarray(place)[stopped]
+        gap = np.cumsum(self.given, axis=1)  # places between two given ones share a number
+        forward = self.given[ended, self.inside[ended].argmax(1)][:, None]
+        behind = (np.arange(self.places) > at[:, None]) & ~self.given[ended]
+        closed = np.zeros_like(opened)
+        same = gap[ended] == gap[ended, at][:, None]
+        np.logical_or.at(closed, ended, same & np.where(forward, behind, opened[ended]))
+        return replace(self, tokens=tokens, open=opened & ~closed, inside=inside & ~closed)
 
     def reopened(self, where: NDArray[np.bool_]) -> Canvas:
         """The canvas with these places open again (refinement); given places stay."""

@@ -4,7 +4,7 @@ An evaluation asks a trained model through its objective and never touches train
 beside an exact one.
 """
 
-from .bits import bits_per_byte, continuation_bits_per_byte
+from .bits import bits_per_byte, continuation_bits_per_byte, infilling_bits_per_byte
 from .bootstrap import Interval
 from .passage import Passage, copies, passages
 from .sample import Piece, Sample, evaluation_sample
@@ -31,6 +31,7 @@ __all__ = [
     "copied",
     "copies",
     "evaluation_sample",
+    "infilling_bits_per_byte",
     "passages",
     "probe_floors",
     "probed",

@@ -33,6 +33,7 @@ Side = Literal["left", "right", "both"]
 UNIT = "bits/byte"
 TOKENS_AT_ONCE = 8192
 LOOKS = 4  # at a text whose score is drawn: enough to tell the error, few enough for a comparison
+BLANK = 32  # tokens of a blank that is scored, at most
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def windows(length: int, first: int, last: int, context: int, side: Side) -> Ite
 def bits_per_byte(model: Model, sample: Sample) -> Measured:
     """The family's bits per byte of whole texts; for a family without a likelihood of texts, its own pseudo score.
 
-    Empty, with the reason, where the tokenizer does not give the text back byte for byte, or where the family has no
-    distribution over tokens.
+    Empty, with the reason, where the tokenizer does not give the text back byte for byte, where the family has no
+    distribution over tokens, or where an exact family was not trained on whole texts.
     """
     return whole_texts(model, sample)[0]
 
@@ -93,6 +94,9 @@ def whole_texts(model: Model, sample: Sample) -> list[Measured]:
     concave): it is a bound.
     """
     columns = model.objective.columns
+    if model.objective.score_class == "exact" and "whole text" not in columns:
+        why = f"{model.objective.family}, as it was set, was not trained to write whole texts"
+        return [Measured.none("bits_per_byte", UNIT, "exact", "whole text", why)]
     column: Column | Literal[""] = "whole text" if "whole text" in columns else next(iter(columns), "")
     found = _by_halves(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
     if len(found) == 1 or found[0].missing:
@@ -134,13 +138,37 @@ def _mean(halves: list[Measured]) -> Measured:
     )
 
 
+def infilling_bits_per_byte(model: Model, sample: Sample) -> Measured:
+    """Bits per byte of a blank in the middle of each piece, its end included, given what stands on both sides.
+
+    Empty, with the reason, for families without a likelihood of what stands between two sides.
+    """
+    name, column, objective = "infilling_bits_per_byte", "infilling", model.objective
+    if column not in objective.columns or not objective.infills:
+        why = f"{objective.family} gives no likelihood of a blank"
+        return Measured.none(name, UNIT, objective.score_class, column, why)
+    longest = min(BLANK, model.context // 4)
+
+    def blank(piece: Piece) -> tuple[int, int]:
+        half = min(longest, (piece.last - piece.first) // 2) // 2
+        return _middle(piece) - half, _middle(piece) + max(half, 1)
+
+    return _measured(model, sample, name, column, blank, infill=True)
+
+
 def _middle(piece: Piece) -> int:
     return (piece.first + piece.last + 1) // 2
 
 
 def _measured(
-    model: Model, sample: Sample, name: str, column: str, span: Callable[[Piece], tuple[int, int]]
+    model: Model,
+    sample: Sample,
+    name: str,
+    column: str,
+    span: Callable[[Piece], tuple[int, int]],
+    infill: bool = False,
 ) -> Measured:
+    side: Side = "both" if infill else model.objective.scores_from
     objective, tokenizer = model.objective, model.tokenizer
     if not objective.columns:
         why = f"{objective.family} gives no probability of tokens"
@@ -159,7 +187,7 @@ def _measured(
         places = np.flatnonzero(wanted)
         if not len(places):
             continue
-        for window in windows(len(tokens), *span(piece), model.context, objective.scores_from):
+        for window in windows(len(tokens), *span(piece), model.context, side):
             ask = np.zeros(window.end - window.start, dtype=np.bool_)
             ask[window.first - window.start : window.last - window.start] = wanted[window.first : window.last]
             if ask.any():
@@ -171,7 +199,7 @@ def _measured(
             sequences, wants = [ids for _, ids, _ in batch], [ask for _, _, ask in batch]
             held = Rows.of(sequences, tokenizer, wanted=wants, numbers=numbers)
             for look in range(looks):
-                got, _ = model.examined(replace(held, visits=np.full(held.count, look)))
+                got, _ = model.examined(replace(held, visits=np.full(held.count, look)), infill)
                 np.add.at(nats[look], [at for at, _, _ in batch], got)
             shown.advance(len(batch))
     model.train(was_training)
@@ -184,7 +212,7 @@ def _measured(
         column=column,
         top=nats.mean(0) / math.log(2),
         bottom=sizes,
-        context_rule=context_rule(objective.scores_from, model.context),
+        context_rule=context_rule(side, model.context),
         note=_note(objective, share, nats.sum(1) / math.log(2) / max(1.0, sizes.sum())),
     )
 

@@ -38,7 +38,8 @@ def lacks(model: Model) -> tuple[str, ...]:
         "normed queries and keys": shape.qk_norm,
         f"the activation {shape.activation}": shape.activation not in ACTIVATIONS,
         f"{shape.positions} positions": shape.positions not in ("learned", "rope"),
-        f"{shape.position_tables} tables of positions": shape.positions == "learned" and shape.position_tables > 1,
+        f"{shape.position_tables} tables of positions": shape.positions in ("learned", "rope")
+        and shape.position_tables > 1,
         f"norms in {shape.norm_place} place": shape.norm_place != "pre",
         "a norm of the embedding": shape.embedding_norm,
         "tables of another width": shape.of_table != shape.width,

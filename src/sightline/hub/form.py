@@ -83,7 +83,7 @@ class Form:
         idle = []
         if shape.positions != "rope":
             idle.append("rope_base")
-        if shape.positions != "learned":
+        if shape.positions not in ("learned", "rope"):
             idle.append("position_tables")
         if shape.positions != "relative":
             idle += ["relative_buckets", "relative_furthest", "relative_both_ways"]

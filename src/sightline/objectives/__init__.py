@@ -6,6 +6,7 @@ derived. It knows no files, no devices, no steps and no learning rates.
 
 from .backward import Backward
 from .base import Objective
+from .blank import Blank
 from .block_diffusion import BlockDiffusion
 from .causal import Causal
 from .cbow import CBOW
@@ -14,6 +15,7 @@ from .electra import Electra
 from .hybrid import Hybrid
 from .linear import LinearAR
 from .masked import Masked
+from .mix import Mix
 from .ngram import NGram
 from .permuted import Permuted
 from .prefix import Prefix
@@ -28,6 +30,8 @@ FAMILIES: dict[str, type[Objective]] = {
         Masked,
         Electra,
         Prefix,
+        Blank,
+        Mix,
         Hybrid,
         Diffusion,
         BlockDiffusion,
@@ -43,6 +47,7 @@ __all__ = [
     "CBOW",
     "FAMILIES",
     "Backward",
+    "Blank",
     "BlockDiffusion",
     "Causal",
     "Diffusion",
@@ -50,6 +55,7 @@ __all__ = [
     "Hybrid",
     "LinearAR",
     "Masked",
+    "Mix",
     "NGram",
     "Objective",
     "Permuted",

@@ -114,6 +114,20 @@ class Objective(ABC):
         return (self,)
 
     @property
+    def position_tables(self) -> int:
+        """In how many dimensions its views tell places (GLM: 2)."""
+        return 1
+
+    @property
+    def infills(self) -> bool:
+        """Whether it writes a gap token after token, sees both sides of it, and can end it by itself."""
+        return False
+
+    def infill(self, rows: Rows) -> Iterator[View]:
+        """Where ``infills``: views that ask each run of wanted positions, and its end, given all the rest."""
+        raise NotImplementedError(f"{self.family} writes gaps from one side")
+
+    @property
     def stops(self) -> tuple[int, ...]:
         """Marks that end a text when written."""
         return (self.vocabulary.eos,)
@@ -145,12 +159,17 @@ class Objective(ABC):
         """The answers of each term's name, from the views alone: what a term's total is divided by."""
         totals: dict[str, float] = {}
         for view in views:
-            totals[view.kind] = totals.get(view.kind, 0.0) + float(view.weights.sum())
+            name = self.term(view)
+            totals[name] = totals.get(name, 0.0) + float(view.weights.sum())
         return totals
+
+    def term(self, view: View) -> str:
+        """The part of the loss that a view's nats belong to, which is divided by its own answers."""
+        return view.kind
 
     def learn(self, model: Model, rows: Rows, views: list[View], draws: RowDraws) -> list[Term]:
         """The terms of the loss: by default the weighted nats of every view."""
-        return [Term(view.kind, model.grade(view, rows.tokens).total) for view in views]
+        return [Term(self.term(view), model.grade(view, rows.tokens).total) for view in views]
 
 
 def within_document(documents: NDArray[Any]) -> NDArray[np.int64]:
@@ -177,3 +196,14 @@ def text_places(rows: Rows, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """Which places [rows, length] hold text rather than a mark or padding."""
     text: NDArray[np.bool_] = ~vocabulary.is_special[rows.tokens] & (rows.documents != NO_DOCUMENT)
     return text
+
+
+def first_wanted(rows: Rows) -> NDArray[np.int64]:
+    """For each place, how many places of its document stand before the document's first wanted place (at least 1)."""
+    index = within_document(rows.documents)
+    far = np.where(rows.wanted, index, rows.length)
+    split = np.full(rows.tokens.shape, rows.length, dtype=np.int64)
+    for document in range(int(rows.documents.max(initial=-1)) + 1):
+        inside = rows.documents == document
+        split = np.where(inside, np.where(inside, far, rows.length).min(1, keepdims=True), split)
+    return np.maximum(split, 1)

@@ -20,7 +20,10 @@ from .base import Given
 from .model import Model
 from .pen import LINES, USUAL, WAYS, Course, Ids, Pen, Text, must_write, piece_after, reading, trimmed
 
-BLANK = re.compile(r"_{3,}(?::(\d+))?|\[MASK\]")
+BLANK = re.compile(r"_{3,}(?::(\d+|\?))?|\[MASK\]")
+ROOM = 64  # tokens of a blank that ends where the model ends it, at most
+
+Parts = Sequence[str | int | None]  # of a text: given ones, and blanks by their tokens; None: of any length
 
 
 @dataclass
@@ -29,7 +32,8 @@ class _Gapped:
 
     Parameters
     ----------
-    parts : letter for letter. ids : of each part, marks included. gaps : tokens of each blank.
+    parts : letter for letter. ids : of each part, marks included. gaps : tokens of each blank; at most so many where
+        the blanks are ``ended`` by the model.
     spaced : blanks whose first token carries the space before them.
     filled : ids written so far.
     """
@@ -38,18 +42,26 @@ class _Gapped:
     ids: list[Ids]
     gaps: list[int]
     spaced: list[bool]
+    ended: bool = False
     filled: dict[int, Ids] = field(default_factory=dict)
     logprob: float = 0.0
 
     @classmethod
-    def of(cls, text: str | Sequence[str | int], pen: Pen, joins: bool) -> _Gapped:
-        parts, gaps = _parsed(text)
+    def of(cls, text: str | Parts, pen: Pen, joins: bool) -> _Gapped:
+        parts, blanks = _parsed(text)
+        ended = None in blanks
+        if ended and not pen.model.objective.infills:
+            raise SightlineError(
+                f"{pen.model.objective.family} does not end a blank by itself", "Say how long it is, as in ___:3"
+            )
         spaced = [joins and part.endswith(" ") for part in parts[:-1]]
         texts = [part[:-1] if space else part for part, space in zip(parts, [*spaced, False], strict=True)]
         ids: list[Ids] = [pen.model.tokenizer.encode(part).tolist() for part in texts]
         ids[0] = [*pen.start, *ids[0]]
         ids[-1] = [*ids[-1], *pen.end]
-        gapped = cls(parts, ids, gaps, spaced)
+        room = (pen.model.context - sum(map(len, ids))) // len(blanks)
+        gaps = [max(1, min(ROOM, room)) if blank is None else blank for blank in blanks]
+        gapped = cls(parts, ids, gaps, spaced, ended)
         pen.check_room(gapped.laid())
         return gapped
 
@@ -77,15 +89,16 @@ class _Gapped:
         return Text(text, tuple(pieces), given, how, self.logprob)
 
 
-def _parsed(text: str | Sequence[str | int]) -> tuple[list[str], list[int]]:
-    """Given parts (some empty) and the tokens of the blanks between them."""
-    parts, gaps = [""], []
+def _parsed(text: str | Parts) -> tuple[list[str], list[int | None]]:
+    """Given parts (some empty) and the tokens of the blanks between them; None: of any length."""
+    parts: list[str] = [""]
+    gaps: list[int | None] = []
     if isinstance(text, str):
         end = 0
         for found in BLANK.finditer(text):
             parts[-1] += text[end : found.start()]
             parts.append("")
-            gaps.append(int(found.group(1) or 1))
+            gaps.append(None if found.group(1) == "?" else int(found.group(1) or 1))
             end = found.end()
         parts[-1] += text[end:]
     else:
@@ -97,14 +110,19 @@ def _parsed(text: str | Sequence[str | int]) -> tuple[list[str], list[int]]:
                 gaps.append(part)
     if not gaps:
         raise SightlineError(f"there is no blank in {text!r}", "Write ___ for one token, ___:5 for five, or [MASK]")
-    if min(gaps) < 1:
-        raise SightlineError(f"a blank of {min(gaps)} tokens has no room in {text!r}", "Use ___:1 or more")
+    told = [gap for gap in gaps if gap is not None]
+    if told and len(told) < len(gaps):
+        raise SightlineError(
+            f"{text!r} has blanks of told and of any length", "Give all of them a number, or write ___:? for all"
+        )
+    if told and min(told) < 1:
+        raise SightlineError(f"a blank of {min(told)} tokens has no room in {text!r}", "Use ___:1 or more")
     return parts, gaps
 
 
 def fill(
     model: Model,
-    texts: Sequence[str | Sequence[str | int]],
+    texts: Sequence[str | Parts],
     *,
     candidates: int = 8,
     sampling: Sampling | None = None,
@@ -114,31 +132,33 @@ def fill(
 ) -> list[Text]:
     """Each text with its blanks filled.
 
-    A blank is ``___`` or ``[MASK]`` (one token) or ``___:5`` (five); or a text is given as parts, numbers among them
-    being blanks of so many tokens. A family that sees both sides fills all blanks of a text together: it refines
-    them, or writes one token after the other for good, the surest first where none is drawn. One that sees one side
-    fills them in its order: it draws candidates and keeps the one under which the given part behind it (up to the
-    next blank) is likeliest.
+    A blank is ``___`` or ``[MASK]`` (one token), ``___:5`` (five) or ``___:?`` (as many as the model writes before it
+    ends the blank); or a text is given as parts, numbers among them being blanks of so many tokens, None of any. A
+    family that sees both sides fills all blanks of a text together: it refines them, or writes one token after the
+    other for good, the surest first where none is drawn. One that infills (GLM) writes blank after blank, seeing both
+    sides. One that sees one side fills them in its order: it draws candidates and keeps the one under which the given
+    part behind it (up to the next blank) is likeliest.
 
     Parameters
     ----------
     candidates : drawn for each blank from one side; 1: the first is kept, and the other side is not looked at.
-    sampling : how tokens are drawn; None: the likeliest in refinement, else temperature 0.8 and top-p 0.95. Where
-        the likeliest is asked for, the candidates are those of a beam search.
+    sampling : how tokens are drawn; None: the likeliest where both sides are seen, else temperature 0.8 and top-p
+        0.95. Where the likeliest is asked for, the candidates are those of a beam search.
     seed : of the draws.
     iterations : rounds of refinement.
     sampler : which places are written when, where both sides are seen; none: the family's own.
 
     Raises
     ------
-    SightlineError : a text without a blank, or longer than the model's context; a family that does not write.
+    SightlineError : a text without a blank, or longer than the model's context; a blank of any length for a family
+        that does not end it; a family that does not write.
     """
     if candidates < 1:
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
     must_write(model)
     model = model.two_sided
-    side = model.objective.fills_from or model.objective.writes_from
-    pen = Pen.of(model, sampling or (GREEDY if side == "both" else USUAL), seed)
+    side, infills = model.objective.fills_from or model.objective.writes_from, model.objective.infills
+    pen = Pen.of(model, sampling or (GREEDY if side == "both" or infills else USUAL), seed)
     course = Course.of(model.objective, sampler, iterations)
     joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
     gapped = [_Gapped.of(text, pen, joins) for text in texts]
@@ -146,6 +166,9 @@ def fill(
         if side == "both":
             how = _seeing_both(pen, gapped, course)
             return [text.done(model, "both", f"{how}, {pen.sampling}") for text in gapped]
+        if infills:
+            _in_order(pen, gapped)
+            return [text.done(model, "both", f"blank after blank, {WAYS[side]}, {pen.sampling}") for text in gapped]
         _chosen(pen, gapped, candidates, course)
     if candidates == 1:
         return [text.done(model, side, f"{course.words(side)}, {pen.sampling}") for text in gapped]
@@ -180,6 +203,28 @@ def _seeing_both(pen: Pen, gapped: list[_Gapped], course: Course) -> str:
                     at += gap + len(text.ids[blank + 1])
                 text.logprob = float(done.total[line])
     return how
+
+
+def _in_order(pen: Pen, gapped: list[_Gapped]) -> None:
+    """Fill blank after blank, each seeing both sides; one of any length up to the mark that ends it."""
+    batches = [
+        (ended, [text for text in gapped if text.ended == ended][start : start + LINES])
+        for ended in (False, True)
+        for start in range(0, sum(text.ended == ended for text in gapped), LINES)
+    ]
+    with bar("filling", len(batches), "batches") as shown:
+        for ended, batch in batches:
+            stops = pen.model.objective.stops if ended else ()
+            done = pen.write(Canvas.laid([text.laid() for text in batch]), NextPlace(), stops)
+            for line, text in enumerate(batch):
+                written = done.canvas.inside[line] & ~np.isin(done.canvas.tokens[line], stops)
+                at = len(text.ids[0])
+                for blank, gap in enumerate(text.gaps):
+                    place = slice(at, at + gap)
+                    text.filled[blank] = done.canvas.tokens[line, place][written[place]].tolist()
+                    at += gap + len(text.ids[blank + 1])
+                text.logprob = float(done.total[line])
+            shown.advance(1)
 
 
 def _chosen(pen: Pen, gapped: list[_Gapped], candidates: int, course: Course) -> None:

@@ -88,6 +88,11 @@ class Model(nn.Module):
                 f"{'one stack' if found is None else f'halves of {found}'}",
                 f"Use --setting body={found}" if found else "Use a model of a family with two halves",
             )
+        if isinstance(stack, Transformer) and objective.position_tables > stack.shape.position_tables:
+            raise SightlineError(
+                f"{objective.family} tells places in {objective.position_tables} dimensions, the stack in one",
+                "Begin with fresh weights: leave --from away",
+            )
         self.objective = objective
         self.stack = stack
         self.head = head
@@ -275,10 +280,13 @@ class Model(nn.Module):
         return head.logits(self._asked(self._index(view), self.states(view, tokens, cache)))
 
     @torch.no_grad()
-    def examined(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The family's score of each row: summed nats of its wanted positions, and how many were asked."""
+    def examined(self, rows: Rows, infill: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The family's score of each row: summed nats of its wanted positions, and how many were asked.
+
+        ``infill``: the wanted positions are blanks with both sides given, and the end of each is asked too.
+        """
         nats, asked = np.zeros(rows.count), np.zeros(rows.count, dtype=np.int64)
-        for view in self.objective.examine(rows):
+        for view in self.objective.infill(rows) if infill else self.objective.examine(rows):
             graded = self.grade(view, rows.tokens)
             per_line = (graded.nats.double().cpu().numpy() * view.answer_weights()).sum(1)
             np.add.at(nats, view.lines_of, per_line)
@@ -332,7 +340,11 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
     if objective.stack == "linear":
         window = Linear(getattr(objective, "p"))  # noqa: B009 - likewise
         return Model(objective, window, LinearHead(window), tokenizer)
-    shape = replace(shape, blank=shape.blank or objective.shows_nothing)
+    shape = replace(
+        shape,
+        blank=shape.blank or objective.shows_nothing,
+        position_tables=max(shape.position_tables, objective.position_tables),
+    )
     body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -169,13 +169,14 @@ def _sampled(evaluation: Mapping[str, Any]) -> str:
 
 
 def _likelihoods(found: Results) -> str:
-    """Values with whiskers for the two exact columns."""
+    """Values with whiskers for the exact columns."""
     drawings = []
     for name, caption in (
         ("bits_per_byte", "Whole text. To the left is better."),
         ("continuation_bits_per_byte", "The second half of each piece, given the first. To the left is better."),
         ("nats_per_number", "Density of each number, given all before it. To the left is better."),
         ("crps", "CRPS of whole forecasts, in standard deviations. To the left is better."),
+        ("infilling_bits_per_byte", "A blank in the middle of each piece, given both sides. To the left is better."),
     ):
         marks = []
         for number, family in enumerate(found.families):

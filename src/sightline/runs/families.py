@@ -157,10 +157,11 @@ def picture(objective: Objective) -> tuple[NDArray[np.bool_], str]:
 
 
 def _letters() -> Any:
-    """The smallest set of ids that every family can be made over: six marks and a few letters."""
+    """The smallest set of ids that every family can be made over: all kinds of marks and a few letters."""
     from ..data.vocabulary import Vocabulary
 
-    return Vocabulary(16, 64, pad=0, bos=1, eos=2, mask=3, cls=4, sep=5, specials=(0, 1, 2, 3, 4, 5))
+    marks: dict[str, Any] = {"pad": 0, "bos": 1, "eos": 2, "mask": 3, "cls": 4, "sep": 5}
+    return Vocabulary(16, 64, **marks, modes=(6, 7, 8), spares=(9,), specials=tuple(range(10)))
 
 
 def _view(objective: Objective) -> View:

@@ -65,7 +65,7 @@ class Ground:
 
         def rows(step: int) -> Rows:
             index: NDArray[np.int64] = step * batch + np.arange(batch)
-            return packed.rows(*order.at(index))
+            return replace(packed.rows(*order.at(index)), turns=index)
 
         return rows
 

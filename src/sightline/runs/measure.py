@@ -86,7 +86,7 @@ class Examination:
 
     def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
         """A model's samples and layer choice; what it got on each document is kept in ``place``."""
-        from ..evaluation.bits import continuation_bits_per_byte, whole_texts
+        from ..evaluation.bits import continuation_bits_per_byte, infilling_bits_per_byte, whole_texts
         from ..evaluation.understanding import probed
         from ..evaluation.writing import written_by
 
@@ -96,6 +96,7 @@ class Examination:
         measured = [
             *whole_texts(model, self.sample),
             continuation_bits_per_byte(model, self.sample),
+            infilling_bits_per_byte(model, self.sample),
             probe.measured,
             *written.measured,
         ]
@@ -178,18 +179,21 @@ def _cost(ground: Ground, first: Recipe, families: Sequence[str]) -> Any:
 
 def evaluated(ground: Ground, models: Sequence[Model], seconds: float, seed: int) -> list[list[dict[str, Any]]]:
     """Scores of each model on one sample, which takes the first of them about this long."""
-    from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte, whole_texts
+    from ..evaluation.bits import continuation_bits_per_byte, infilling_bits_per_byte, whole_texts
     from ..evaluation.sample import evaluation_sample
     from ..evaluation.score import scored
 
+    def measured(model: Model, sample: Sample) -> list[Measured]:  # a family may have only some of them
+        others = (continuation_bits_per_byte, infilling_bits_per_byte)
+        return [*whole_texts(model, sample), *(measure(model, sample) for measure in others)]
+
     def cost(sample: Sample) -> float:
         start = time.perf_counter()
-        bits_per_byte(models[0], sample)
+        measured(models[0], sample)
         return time.perf_counter() - start
 
     sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
-    found = [[*whole_texts(model, sample), continuation_bits_per_byte(model, sample)] for model in models]
-    return [[scored([one]).record() for one in ones] for ones in found]
+    return [[scored([one]).record() for one in measured(model, sample)] for model in models]
 
 
 def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
@@ -281,42 +281,13 @@ def _refuse_unlike(folder: Path, there: Recipe, dtype: str, compile: Compile) ->
 
 def parsed(family: str, words: Sequence[str]) -> dict[str, Any]:
     """A family's settings from ``name=value`` words, each read as the type of its default."""
-    from dataclasses import fields as fields_of
-
     from ..objectives import FAMILIES
+    from ..objectives.setting import settings
 
     kind = FAMILIES.get(family)
     if kind is None:
         raise SightlineError(f"there is no family {family!r}", f"Choose from {', '.join(FAMILIES)}")
-    hints = get_type_hints(kind)
-    known = {item.name: hints[item.name] for item in fields_of(kind) if item.name != "vocabulary"}
-    values: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or name not in known:
-            raise SightlineError(
-                f"{word!r} is not a setting of {family}", f"Write name=value; known: {', '.join(known) or 'none'}"
-            )
-        values[name] = _typed(name, value, known[name])
-    return values
-
-
-def _typed(name: str, value: str, hint: Any) -> Any:
-    """A word as the type that a setting is annotated with."""
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise SightlineError(f"{name} cannot be {value!r}", f"Choose from {', '.join(get_args(hint))}")
-        return value
-    if hint is bool:
-        if value not in ("true", "false"):
-            raise SightlineError(f"{name} is true or false, not {value!r}", "Correct the value")
-        return value == "true"
-    for kind in get_args(hint) or (hint,):
-        if kind in (int, float, str):
-            with contextlib.suppress(ValueError):
-                return kind(value)
-    wanted = "true or false" if hint is bool else "a number"
-    raise SightlineError(f"{name} must be {wanted}, not {value!r}", "Correct the value")
+    return settings(kind, words)
 
 
 def planned(

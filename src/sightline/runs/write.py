@@ -246,10 +246,11 @@ def fill(
     dtype: Dtype = "auto",
     json: Path | None = None,
 ) -> Writing:
-    """Fill the blanks of a text: ___ is a blank of one token, ___:5 one of five.
+    """Fill the blanks of a text: ___ is a blank of one token, ___:5 one of five, ___:? of any length (blank, ul2).
 
-    A masked model sees both sides and refines all blanks together. A causal, prefix or backward model draws candidates
-    from its side and keeps the one under which the rest of the text is likeliest.
+    A masked model sees both sides and refines all blanks together; a blank model writes them one after the other and
+    ends them itself. A causal, prefix or backward model draws candidates from its side and keeps the one under which
+    the rest of the text is likeliest.
 
     Examples:
         sightline fill runs/mine/model "The ___ returns a list of ___:3."
@@ -294,6 +295,7 @@ def score(
     part: Part = "all",
     continuation: bool = False,
     both_sides: bool = False,
+    infilling: bool = False,
     share: float = 1.0,
     field: str = "text",
     documents: Cut = "file",
@@ -317,6 +319,7 @@ def score(
         part: of a corpus: all of it, or one side of the split that training makes.
         continuation: also score the second half of each document given the first.
         both_sides: ask each token given all others, where the family has that way too (hybrid): a pseudo score.
+        infilling: also score a blank in the middle of each document given both sides (blank).
         share: of the tokens to ask, for families that need a pass for each one (masked).
         field: the field of a record that holds the text.
         documents: what a document of a .txt file is.
@@ -327,7 +330,7 @@ def score(
         dtype: auto is float32, in which results repeat.
         json: also write the scores, and those of every document, to this file.
     """
-    from ..evaluation.bits import continuation_bits_per_byte, whole_texts
+    from ..evaluation.bits import continuation_bits_per_byte, infilling_bits_per_byte, whole_texts
     from ..evaluation.score import scored
 
     if not 0 < share <= 1:
@@ -337,15 +340,20 @@ def score(
         model = _two_sided(model) if both_sides else model
         sample = _sample(found, model.tokenizer, share, seed)
         whole, *halves = whole_texts(model, sample)
-        if whole.missing:
-            if not model.tokenizer.lossless:
-                other = "a byte-level tokenizer"
-            else:
-                other = "a family whose answers are a distribution over tokens"
-            raise SightlineError(f"no bits per byte: {whole.missing}", f"Use a model with {other}")
+        if whole.missing and not model.tokenizer.lossless:
+            raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
         measured = [whole, *halves, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
+        measured += [infilling_bits_per_byte(model, sample)] if infilling else []
+        known = next((one for one in measured if not one.missing), None)
+        if known is None:
+            other = (
+                "Give --continuation or --infilling, for what it was trained on"
+                if model.objective.score_class == "exact"
+                else "Use a model with a family whose answers are a distribution over tokens"
+            )
+            raise SightlineError(f"no bits per byte: {whole.missing}", other)
     bits, sizes = [0.0] * len(found), [0] * len(found)
-    for piece, top, bottom in zip(sample.pieces, whole.top, whole.bottom, strict=True):
+    for piece, top, bottom in zip(sample.pieces, known.top, known.bottom, strict=True):
         bits[piece.document] += float(top)
         sizes[piece.document] += int(bottom)
     each = [ScoredDocument(one.id, bits[at], sizes[at]) for at, one in enumerate(found) if sizes[at]]

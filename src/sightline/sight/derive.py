@@ -155,7 +155,8 @@ def cacheable(view: View) -> bool:
 
     A slot that asks in its own place (a mask) is replaced by its answer, and so is a mask whose token another slot is
     asked for and none shows (the slot before it, in masked next-token prediction). A slot that stays, and that others
-    look at, must not see such a slot, nor a slot whose token is answered later than its own.
+    look at, must not see such a slot, nor a slot whose token is answered later than its own. A mark that stays (the
+    beginning of a blank) is put there when the last token that it sees is known.
     """
     times = _answer_time(view)
     replaced = (view.asks >= 0) & (view.slots.place == view.asks) & (view.shows != view.asks)
@@ -168,6 +169,10 @@ def cacheable(view: View) -> bool:
     for line, slot in np.argwhere(view.shows >= 0).tolist():
         known[line, slot] = times.get((int(view.lines_of[line]), int(view.shows[line, slot])), -np.inf)
     seen_by = matrix(view.whole_sight, view.slots)
+    marks = (view.shows < NOTHING) & ~replaced
+    if marks.any():
+        latest = np.where(seen_by & (view.shows >= 0)[:, None, :], known[:, None, :], -np.inf).max(2)
+        known = np.where(marks, latest, known)
     real = view.slots.document != NO_DOCUMENT
     others = seen_by & ~np.eye(view.slots.count, dtype=np.bool_)
     stays = real & ~replaced & others.any(1)

@@ -267,6 +267,10 @@ class View:
         parts: dict[str, Any] = {name: None if (part := getattr(self, name)) is None else part[keep] for name in names}
         return replace(self, slots=slots, _asked={}, **parts)
 
+    def of_rows(self, rows: Ints) -> View:
+        """The view, made of some rows, as a question about the rows that these were taken from."""
+        return replace(self, lines_of=rows[self.lines_of], _asked={})
+
     def tail(self, start: int) -> View:
         """The slots from column ``start`` on: what is new to a cache that holds those before it."""
         return self.columns(slice(start, None))

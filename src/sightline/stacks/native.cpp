@@ -502,7 +502,8 @@ template <class W, class X> void stepped(const Plan &plan, const Step &step) {
         for (int64_t row = mine.start; row < mine.end; row++) {
             embedded<W>(plan, step, row, x + row * stream);
             for (int64_t i = 0; plan.rope && i < plan.head / 2; i++) {
-                const float angle = (float)step.positions[row] * plan.frequencies[i];
+                const int64_t dimension = i / (plan.head / 2 / plan.rope);
+                const float angle = (float)step.positions[row * plan.rope + dimension] * plan.frequencies[i];
                 turns[row * plan.head + i] = std::cos(angle);
                 turns[row * plan.head + plan.head / 2 + i] = std::sin(angle);
             }

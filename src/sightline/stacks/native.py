@@ -116,7 +116,8 @@ class Packed:
         self.shape = shape
         self.dtype = head.weight.dtype
         self.vocabulary = head.weight.shape[0]
-        learned = shape.positions == "learned"
+        learned, tables = shape.positions == "learned", shape.position_tables
+        share = shape.of_head // tables  # of a head, that a dimension of the positions turns
         layers = (_Layer * shape.layers)()
         for to, layer in zip(layers, stack.layers, strict=True):
             attention: Any = layer.attention
@@ -141,7 +142,7 @@ class Packed:
             context=shape.context,
             half=self.dtype == torch.bfloat16,
             rms=shape.norm == "rms",
-            rope=shape.positions == "rope",
+            rope=shape.position_tables if shape.positions == "rope" else 0,
             parallel=shape.parallel,
             activation=ACTIVATIONS.index(shape.activation),
             tables=shape.position_tables if learned else 0,
@@ -152,7 +153,7 @@ class Packed:
             segments=None if stack.segments is None else self._raw(stack.segments.weight),
             blank=None if stack.blank is None else self._raw(stack.blank),
             frequencies=self._raw(
-                1.0 / shape.rope_base ** (torch.arange(0, shape.of_head, 2, dtype=torch.float32) / shape.of_head)
+                (1.0 / shape.rope_base ** (torch.arange(0, share, 2, dtype=torch.float32) / share)).repeat(tables)
             ),
             barred=self._raw(barred),
             layer=ctypes.addressof(layers),
@@ -345,9 +346,9 @@ class Kept:
         tables = 1 if slots.positions.ndim == 2 else slots.positions.shape[2]
         if int(shown.max()) >= shape.vocabulary or int(shown.min()) < NOTHING:
             return None
-        if shape.positions == "learned" and (
-            tables != shape.position_tables or int(slots.positions.max()) >= shape.context or slots.positions.min() < 0
-        ):
+        if shape.positions != "none" and tables != shape.position_tables:
+            return None
+        if shape.positions == "learned" and (int(slots.positions.max()) >= shape.context or slots.positions.min() < 0):
             return None  # torch says what is wrong
         if shape.segments and not 0 <= int(slots.segment.min()) <= int(slots.segment.max()) < shape.segments:
             return None

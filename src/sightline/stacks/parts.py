@@ -52,9 +52,13 @@ def norm(kind: Norm, width: int, eps: float, gain: bool = True, bias: bool = Fal
 
 
 def rotation(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [B, 1, S, size / 2] of rotary positions (Su et al., RoFormer, 2021), as LLaMA pairs halves."""
-    steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
-    angle = positions[:, None, :, None].float() * (1.0 / base**steps)
+    """Cosines and sines [B, 1, S, size / 2] of rotary positions (Su et al., RoFormer, 2021), as LLaMA pairs halves.
+
+    Positions [B, S, D] of D dimensions turn an even share of the pairs each (ChatGLM-6B, 2023: D = 2).
+    """
+    share = size // positions.shape[2]
+    steps = torch.arange(0, share, 2, device=positions.device, dtype=torch.float32) / share
+    angle = (positions[:, None, :, :, None].float() * (1.0 / base**steps)).flatten(-2)
     return angle.cos(), angle.sin()
 
 

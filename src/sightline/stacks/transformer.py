@@ -49,7 +49,8 @@ class Shape:
         ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
     embedding_norm, final_norm : norms before the first and after the last layer. first_norm : before the attention of
         the first layer too, as of every other; ModernBERT has none there.
-    positions : how places are told; ``position_tables`` is 2 for two-dimensional learned positions (GLM).
+    positions : how places are told; ``position_tables`` is 2 for two-dimensional positions, learned (GLM) or rotary,
+        where each dimension turns half of the pairs; a view with fewer dimensions has 0 in the others.
     gated : a gate beside the feed-forward layer (SwiGLU with ``silu``, GeGLU with ``gelu``; Shazeer, 2020).
     attention_bias, feed_bias, output_bias : biases of q/k/v, of the feed-forward layer, of the attention's output.
     windows : reach of each layer, repeated over the layers; None sees all (ModernBERT: (None, 64, 64)).
@@ -102,8 +103,9 @@ class Shape:
             raise SightlineError(
                 f"{self.heads} heads cannot share {self.shared_heads} key-value heads evenly", "Use a divisor"
             )
-        if self.positions == "rope" and self.of_head % 2:
-            raise SightlineError(f"rotary positions turn pairs, but a head is {self.of_head} wide", "Use an even width")
+        if self.positions == "rope" and self.of_head % (2 * self.position_tables):
+            whole = "an even width" if self.position_tables == 1 else f"a multiple of {2 * self.position_tables}"
+            raise SightlineError(f"rotary positions turn pairs, but a head is {self.of_head} wide", f"Use {whole}")
 
     @property
     def shared_heads(self) -> int:
@@ -318,7 +320,7 @@ class Transformer(nn.Module):
             nothing = (look.tokens < 0)[..., None]
             x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
         if self.shape.positions == "learned":
-            ids = look.positions if look.positions.dim() == 3 else look.positions[..., None]
+            ids = self._positions(look)
             self._check(ids)
             for table, of_table in zip(self.places, ids.unbind(-1), strict=True):
                 x = x + table(of_table)
@@ -329,6 +331,12 @@ class Transformer(nn.Module):
         x = x.to(cast(Layer, self.layers[0]).attention.out.weight.dtype)  # tables may be wider
         x = x if self.norm_embedding is None else self.norm_embedding(x)
         return x if self.project is None else cast(Tensor, self.project(x))
+
+    def _positions(self, look: Look) -> Tensor:
+        """Position ids [B, S, position_tables]; 0 in dimensions that the look does not tell."""
+        ids = look.positions if look.positions.dim() == 3 else look.positions[..., None]
+        missing = self.shape.position_tables - ids.shape[2]
+        return F.pad(ids, (0, missing)) if missing > 0 else ids
 
     def _check(self, ids: Tensor) -> None:
         if torch.compiler.is_compiling() or ids.device.type != "cpu":
@@ -354,7 +362,7 @@ class Transformer(nn.Module):
         shown = look if cache is None else cache.seen_with(look)
         turn = None
         if self.shape.positions == "rope":
-            turn = rotation(look.positions, self.shape.of_head, self.shape.rope_base)
+            turn = rotation(self._positions(look), self.shape.of_head, self.shape.rope_base)
         scores = self._scores(look, shown)
         masks: dict[int | None, Mask] = {}
         for reach in self._reaches:
