@@ -269,7 +269,7 @@ class Model(nn.Module):
 
     def logits(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
-        if cache is not None:
+        if cache is not None and view.settled is None:  # the quick steps are of texts that grow slot by slot
             if self.device.type == "cuda":
                 quick = replayed(self.stack, self.head, view, tokens, cache, self.compiled_steps)
             else:
