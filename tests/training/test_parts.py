@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from sightline.errors import SightlineError
+from sightline.stacks.transformer import Shape, Transformer
 from sightline.training.budget import Budget
-from sightline.training.optimizer import Muon, orthogonal
-from sightline.training.settings import Schedule
+from sightline.training.optimizer import Muon, Optimizers, orthogonal
+from sightline.training.settings import Optimization, Schedule
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,19 @@ def test_muon_treats_the_parts_of_a_matrix_one_by_one() -> None:
     Muon([whole], 0.1, 0.9).step()
     Muon(pieces, 0.1, 0.9).step()
     assert torch.allclose(whole, torch.cat(list(pieces)), atol=1e-6)
+
+
+def test_weights_that_are_loaded_or_copied_take_the_same_step() -> None:
+    torch.manual_seed(0)
+    fresh = Transformer(Shape(1, 8, 2, vocabulary=12, context=4))
+    loaded = Transformer(fresh.shape)
+    loaded.load_state_dict({name: weight.clone() for name, weight in fresh.state_dict().items()}, assign=True)
+    stacks = [copy.deepcopy(fresh), loaded, fresh]
+    slopes = [torch.randn_like(weight) for weight in fresh.parameters()]
+    for stack in stacks:
+        for weight, slope in zip(stack.parameters(), slopes, strict=True):
+            weight.grad = slope.clone()
+        Optimizers(stack, Optimization()).step(1.0)
+    for stack in stacks[:2]:
+        for weight, other in zip(stack.parameters(), fresh.parameters(), strict=True):
+            assert torch.equal(weight, other)

@@ -132,8 +132,8 @@ class Layer(nn.Module):
         self.enter = nn.Linear(width, 4 * cells)
         self.turn = nn.Linear(width, 4 * cells, bias=False)
         self.out = nn.Linear(cells, width, bias=False)
-        for weight in (self.enter.weight, self.turn.weight):
-            weight.parts = (cells,) * 4  # type: ignore[attr-defined]  # four matrices to Muon
+        for gates in (self.enter, self.turn):
+            gates.parts = (cells,) * 4  # type: ignore[assignment]  # four matrices to Muon
 
     @torch.no_grad()
     def initialise(self) -> None:

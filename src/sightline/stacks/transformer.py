@@ -144,7 +144,7 @@ class Attention(nn.Module):
             shape.shared_heads * shape.of_head,
         )
         self.qkv = nn.Linear(shape.width, sum(self.splits), bias=shape.attention_bias)
-        self.qkv.weight.parts = self.splits  # type: ignore[attr-defined]  # three matrices to Muon
+        self.qkv.parts = self.splits  # type: ignore[assignment]  # three matrices to Muon
         self.out = nn.Linear(shape.heads * shape.of_head, shape.width, bias=shape.output_bias)
         if shape.qk_norm:
             self.norm_q = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)

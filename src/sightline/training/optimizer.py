@@ -115,6 +115,10 @@ class Optimizers:
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         heads = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "head"]
         tables |= {id(weight) for head in heads if (weight := getattr(head, "weight", None)) is not None}
+        for module in model.modules():
+            # A module says it, since a weight that is loaded, sharded or copied is another tensor.
+            if (rows := getattr(module, "parts", None)) is not None:
+                module.weight.parts = rows  # type: ignore[union-attr]
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for weight in model.parameters():

@@ -72,7 +72,6 @@ class World:
         mesh = init_device_mesh(self.device.type, (self.count,))
         dtype = getattr(torch, settings.dtype)
         policy = MixedPrecisionPolicy() if dtype == torch.float32 else MixedPrecisionPolicy(dtype, torch.float32)
-        stacked = {name: weight.parts for name, weight in model.named_parameters() if hasattr(weight, "parts")}
         plain = (nn.Embedding, nn.ModuleList)
         parts = [part for room in (model.stack, model.head) for part in room.children() if not isinstance(part, plain)]
         for part in (*model.stack.layers, *parts):  # type: ignore[misc]
@@ -83,9 +82,6 @@ class World:
             if isinstance(module, FSDPModule):  # a sum, not a mean: counts are of the whole step already
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
-        for name, weight in model.named_parameters():
-            if name in stacked:
-                weight.parts = stacked[name]  # type: ignore[attr-defined]
 
     def added(self, values: dict[str, float]) -> dict[str, float]:
         """Each value summed over all processes, which must hold the same names."""
