@@ -124,7 +124,8 @@ def test_rows_of_both_ways_weigh_by_their_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "word"), [({"masked": 1.5}, "no share"), ({"rate": 1.0}, "shows nothing"), ({"span": 0.5}, "mean span")]
+    ("fields", "word"),
+    [({"masked": 1.5}, "no share"), ({"rate": 1.0}, "shows nothing"), ({"longest": 0}, "at most 0 tokens")],
 )
 def test_bad_settings_are_clear_errors(fields: dict[str, float], word: str) -> None:
     with pytest.raises(SightlineError, match=word):

@@ -117,7 +117,7 @@ def test_published_recipes() -> None:
         ("1 mix", -1, "'mix' cannot be mixed"),
         ("1 causal colour=red", -1, "'colour=red' is not a setting of causal"),
         ("1 masked rate=much", -1, "rate must be a number, not 'much'"),
-        ("1 prefix both_ways=maybe", -1, "both_ways cannot be 'maybe'"),
+        ("1 prefix both_ways=maybe", -1, "both_ways is true or false"),
         ("1/4 causal:A, 1/4 causal:B, 1/4 causal:C, 1/4 causal:D", -1, "a mixture of 4 modes needs 4 mode tokens"),
         ("1 causal", 1, "there is no member 1 among 1"),
     ],

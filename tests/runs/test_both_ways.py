@@ -75,7 +75,9 @@ def test_a_run_tells_two_exact_scores_and_their_mean(body: str, finished: dict[s
         "causal_bits_per_byte": "exact",
         "backward_bits_per_byte": "exact",
         "continuation_bits_per_byte": "exact",
+        "infilling_bits_per_byte": "exact",  # which it has not
     }
+    assert scores["infilling_bits_per_byte"]["value"] is None
     mean = (scores["causal_bits_per_byte"]["value"] + scores["backward_bits_per_byte"]["value"]) / 2
     assert scores["bits_per_byte"]["value"] == pytest.approx(mean)
     assert hub.load(finished[body]).objective.body == body  # type: ignore[attr-defined]

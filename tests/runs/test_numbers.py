@@ -93,12 +93,17 @@ def test_the_scores_of_regressions_are_those_of_each_series_alone(table: Path, t
         (["--context", "16", "--horizon", "16"], "a horizon of 16 leaves no past in rows of 16 numbers"),
     ],
 )
-def test_bad_requests(words: list[str], message: str, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(table), *QUICK, *words]) == 2
+def test_bad_requests(
+    words: list[str], message: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(table), *QUICK, *words, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_gaps_constants_and_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gaps_constants_and_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     gap = tmp_path / "gap.csv"
     gap.write_text("ds,y\n" + "".join(f"{at},{at % 7}\n" for at in range(90) if at != 40), encoding="utf-8")
     flat = tmp_path / "flat.csv"
@@ -113,4 +118,4 @@ def test_gaps_constants_and_texts(tmp_path: Path, capsys: pytest.CaptureFixture[
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
-    assert not list(tmp_path.glob("runs*"))
+    assert not list(tmp_path.glob("runs/*"))

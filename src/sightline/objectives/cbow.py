@@ -29,7 +29,7 @@ from ..decoders.canvas import Canvas
 from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, asker, itself, seen
 from ..sight.rule import Named
 from ..stacks.hogwild import Manner
-from .base import Column, Given, Objective, Stack, text_places, within_document
+from .base import Column, Given, Objective, Sampler, Stack, text_places, within_document
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class CBOW(Manner, Objective):
     stack: ClassVar[Stack] = "bag"
     decoder: ClassVar[str] = "refinement (Mask-Predict)"
     writes_from: ClassVar[Given] = "both"
+    sampler: ClassVar[Sampler] = "refine"
 
     @property
     def score_class(self) -> Score:  # type: ignore[override]

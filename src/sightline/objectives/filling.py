@@ -185,12 +185,13 @@ def _seeing_both(pen: Pen, gapped: list[_Gapped], course: Course) -> str:
     A family that writes place after place takes one token after the other for good, the surest first; if they are
     drawn, from left to right: who draws and then picks the surest draws from another distribution than the model's.
     """
-    rounds, policy, how = course.iterations, course.policy, course.words("both")
     if course.sampler == "next":
         surest = pen.sampling.greedy
         rounds = max((sum(text.gaps) for text in gapped), default=1)
-        policy = Surest(rounds) if surest else NextPlace()
+        policy: Policy = Surest(rounds) if surest else NextPlace()
         how = f"one token a round, {'the surest first' if surest else WAYS['left']}"
+    else:
+        rounds, policy, how = course.iterations, course.policy, course.words("both")
     pen = replace(pen, caches=False)  # a text that sees both sides sees what is filled in
     with bar("filling", -(-len(gapped) // LINES) * rounds, "rounds") as shown:
         for start in range(0, len(gapped), LINES):

@@ -27,7 +27,7 @@ from ..errors import SightlineError
 from ..sight import OPENING, Rule, Score, Slots, View, opening, past
 from .base import Column, Given, Objective, within_document
 from .causal import Causal
-from .masked import Masked
+from .masked import Masked, laid
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class MaskedNext(Masked):
         """Which positions [rows, length] may be hidden: text with a place of its document before it."""
         return super().candidates(rows) & (within_document(rows.documents) > 0)
 
+    def _groups(self, rows: Rows, draws: RowDraws) -> NDArray[np.int64]:
+        """Spans of 1 to ``longest`` tokens, whatever the words (the paper's repository)."""
+        lengths = 1 + (draws.uniform(rows.length) * self.longest).astype(np.int64)
+        starts = laid(lengths) | (within_document(rows.documents) == 0)
+        return np.maximum.accumulate(np.where(starts, np.arange(rows.length), 0), axis=1)
+
 
 @dataclass(frozen=True)
 class Hybrid(Objective):
@@ -55,7 +61,7 @@ class Hybrid(Objective):
     masked : share of the rows that are masked, in [0, 1]. It is a quota, not a chance: of any 1 / (1 - masked) rows
         that follow each other in the corpus one is causal, and another one at the next visit, whatever the batch.
     rate, rate_end : share of a masked row's text that is hidden, at the beginning and at the end of training.
-    span : hidden tokens that stand together, on average.
+    longest : spans of 1 to so many tokens are hidden together, each length as likely as another.
     random, kept : of the hidden tokens, the shares shown as a random token and as they are (a declared leak).
 
     A masked answer weighs as much as the ``1 / rate`` tokens that it stands for, so that a masked and a causal row
@@ -65,7 +71,7 @@ class Hybrid(Objective):
     masked: float = 15 / 16
     rate: float = 0.3
     rate_end: float | None = 0.15
-    span: float = 2.0
+    longest: int = 3
     random: float = 0.1
     kept: float = 0.1
 
@@ -78,7 +84,9 @@ class Hybrid(Objective):
     def __post_init__(self) -> None:
         if not 0 <= self.masked <= 1:
             raise SightlineError(f"{self.masked} of the rows masked is no share of them", "Use a number from 0 to 1")
-        _ = self.two_sided  # which refuses rates and spans that mean nothing
+        if self.longest < 1:
+            raise SightlineError(f"spans of at most {self.longest} tokens hide nothing", "Use 1 or more")
+        _ = self.two_sided  # which refuses rates that mean nothing
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -101,7 +109,7 @@ class Hybrid(Objective):
             rate=self.rate,
             rate_end=self.rate_end,
             hide="span",
-            span=self.span,
+            longest=self.longest,
             random=self.random,
             kept=self.kept,
         )

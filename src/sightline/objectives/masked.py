@@ -172,13 +172,8 @@ class Masked(Objective):
         stop = 1 - 1 / self.span
         chances = stop ** np.arange(self.longest)
         lengths = 1 + np.searchsorted(np.cumsum(chances[:-1]) / chances.sum(), draws.uniform(words.shape[1]), "right")
-        ends = np.cumsum(lengths, axis=1)
-        begins = np.zeros(words.shape, np.bool_)
-        begins[:, 0] = True
-        line, span = np.nonzero(ends < words.shape[1])
-        begins[line, ends[line, span]] = True
         word = np.maximum(np.cumsum(words, axis=1) - 1, 0)  # the number of the word that each token is of
-        return np.take_along_axis(begins, word, axis=1)
+        return np.take_along_axis(laid(lengths), word, axis=1)
 
     def _view(
         self,
@@ -245,3 +240,13 @@ def moved(where: NDArray[np.bool_], ahead: int) -> NDArray[np.bool_]:
     slots = np.zeros_like(where)
     slots[:, : where.shape[1] - ahead] = where[:, ahead:]
     return slots
+
+
+def laid(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where stretches of these ``lengths`` [rows, count] begin, laid end to end along places [rows, count]."""
+    ends = np.cumsum(lengths, axis=1)
+    begins = np.zeros(lengths.shape, np.bool_)
+    begins[:, 0] = True
+    line, number = np.nonzero(ends < lengths.shape[1])
+    begins[line, ends[line, number]] = True
+    return begins

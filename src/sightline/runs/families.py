@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -100,7 +101,10 @@ def _described(family: Family) -> list[str]:
 def _fitted(*parts: str) -> list[str]:
     """Indented, on one line where that is short enough."""
     line = "    " + " · ".join(parts)
-    return [line] if len(line) <= COLUMNS else [f"    {part}" for part in parts]
+    if len(line) <= COLUMNS:
+        return [line]
+    wrapped = textwrap.TextWrapper(COLUMNS, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
+    return [short for part in parts for short in wrapped.wrap(part)]
 
 
 def families(*, json: Path | None = None, svg: Path | None = None) -> Families:
