@@ -254,26 +254,22 @@ def _learned(  # pragma: no cover
             share = one / np.float32(last - first - 1)
             for x in range(width):
                 h[x] *= share
-            if not tree:  # all products first: their rows come from memory at the same time
-                for target in range(count):
-                    row = rows[target]
-                    f = nothing
-                    for x in range(width):
-                        f += h[x] * outputs[row, x]
-                    slopes[target] = f
+            for target in range(count):
+                row = rows[target]
+                f = nothing
+                for x in range(width):
+                    f += h[x] * outputs[row, x]
+                slopes[target] = f
             chance = 1.0
             for target in range(count):
                 row, f, label = rows[target], slopes[target], labels[target]
-                again = tree  # nodes near the root are every worker's: read and written in one go, they move once
-                if original and not tree:
+                if original:
                     for before in range(target):
                         if rows[before] == row:  # changed since the products were taken
-                            again = True
+                            f = nothing
+                            for x in range(width):
+                                f += h[x] * outputs[row, x]
                             break
-                if again:
-                    f = nothing
-                    for x in range(width):
-                        f += h[x] * outputs[row, x]
                 sigma = one / (one + np.exp(-f))
                 chance *= sigma if label > nothing else one - sigma
                 if chance < 1e-200:
