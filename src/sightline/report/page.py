@@ -227,8 +227,8 @@ def _curves(found: Results) -> str:
         for number, family in trained
     )
     loss = _drawn(trained, own, "loss in nats per answer", lambda point: point.loss)
-    dev = _drawn(trained, own, "bits per byte on dev", lambda point: point.dev)
-    held = f"<h3>Bits per byte on dev, while training</h3><div class=grid>{dev}</div>" if dev else ""
+    dev = _drawn(trained, own, "nats per answer on dev", lambda point: point.dev)
+    held = f"<h3>Loss on dev, while training</h3><div class=grid>{dev}</div>" if dev else ""
     dashed = " Dashed: a loss of another kind, whose height says nothing beside the others." if own else ""
     return (
         "<section><h2>Learning</h2><p>Training loss of each family's own question, over what it has read, computed and "
