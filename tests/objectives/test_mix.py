@@ -142,3 +142,12 @@ def test_spans_longer_than_a_row_are_one_clear_line(tokenizer: Tokenizer) -> Non
     rows = page(tokenizer, 12, 40)
     with pytest.raises(SightlineError, match="spans of 64 tokens do not fit rows of 40"):
         Mix(tokenizer.vocabulary, "ul2").ask(rows, Draws(1).of(rows), 0.0)
+
+
+def test_a_mixture_without_one_that_infills_says_so(tokenizer: Tokenizer) -> None:
+    words, rows = tokenizer.vocabulary, page(tokenizer, 2)
+    mixture = Mix(words, members="1/2 causal, 1/2 masked")
+    with pytest.raises(SightlineError, match="mix gives no likelihood of a blank"):
+        next(iter(mixture.infill(rows)))
+    with pytest.raises(SightlineError, match="causal gives no likelihood of a blank"):
+        Causal(words).infill(rows)

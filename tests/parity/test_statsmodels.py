@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sightline.stacks.autoregression import AR, Series, criteria
+from sightline.stacks.autoregression import AR, criteria
+from sightline.stacks.series import Series
 
 TOLERANCE = 1e-8
 

@@ -9,7 +9,8 @@ import pytest
 
 from sightline.errors import SightlineError
 from sightline.stacks import autoregression
-from sightline.stacks.autoregression import AR, Series, SeriesError, criteria
+from sightline.stacks.autoregression import AR, criteria
+from sightline.stacks.series import Series, SeriesError
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_each_series_chooses_its_own_order(monkeypatch: pytest.MonkeyPatch) -> N
         assert np.allclose(fitted.phi[number, : fitted.orders[number]], alone.phi[0], atol=1e-12)
         assert (fitted.phi[number, fitted.orders[number] :] == 0).all()
         assert np.allclose(fitted.predict(3).mean[number], alone.predict(3).mean[0])
-    monkeypatch.setattr(autoregression, "AT_ONCE", 1000)  # one series at a time
+    monkeypatch.setattr("sightline.stacks.series.AT_ONCE", 1000)  # one series at a time
     assert np.allclose(AR("bic", most=8).fit(rows).phi, fitted.phi, atol=1e-12)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..data import RowDraws, Rows
 from ..data.vocabulary import Vocabulary
 from ..decoders.canvas import Canvas
+from ..errors import SightlineError
 from ..sight import NO_DOCUMENT, Rule, Score, View
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ class Objective(ABC):
 
     def infill(self, rows: Rows) -> Iterator[View]:
         """Where ``infills``: views that ask each run of wanted positions, and its end, given all the rest."""
-        raise NotImplementedError(f"{self.family} writes gaps from one side")
+        raise SightlineError(
+            f"{self.family} gives no likelihood of a blank that both sides surround",
+            "Use blank, or a mixture that holds it",
+        )
 
     @property
     def stops(self) -> tuple[int, ...]:

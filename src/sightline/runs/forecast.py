@@ -203,7 +203,7 @@ def _order(p: Any) -> Any:
 
 def _fit(model: AR, table: Table, skip: bool, skipped: dict[str, str], held: int = 0) -> tuple[Table, Fitted]:
     """The fit of every series but its last ``held`` values; with ``skip``, of those that can be fitted."""
-    from ..stacks.autoregression import SeriesError
+    from ..stacks.series import SeriesError
 
     while True:
         try:

@@ -148,7 +148,7 @@ def laid_numbers(wanted: Comparison, device: str, threads: int, dtype: str) -> N
 
     from ..data.series import read_series
     from ..evaluation.forecast import naive_scale
-    from ..stacks.autoregression import Series
+    from ..stacks.series import Series
     from .ground import machine
 
     table = read_series(wanted.source.corpus, value=_column(wanted.source))
