@@ -1,12 +1,15 @@
 """On one GPU: training in tokens a second and MFU, cached writing beside the bandwidth floor, and two peers.
 
+    benchmarks/gpu.sh --part check                             that the quick ways give what the slow ones give
     benchmarks/gpu.sh --part train                             124 M and 1 B; each part at most eight minutes
     benchmarks/gpu.sh --part decode
     benchmarks/gpu.sh --part peers
+    benchmarks/gpu.sh --part train --only 1B --resume          what is still to be taken of the figures with 1B
     benchmarks/gpu.sh --part train --device cpu --size tiny    the same code on a processor, to see that it runs
 
-Every figure is stored as it comes, in results/gpu-PART.{json,md} or in the folder that $OUT names. A figure that fails
-leaves its reason, and the others go on. Needs torch 2.11, NumPy, safetensors and tokenizers, and no more.
+Every figure is stored as it comes, in results/gpu-PART.{json,md} or in the folder that $OUT names; --resume keeps those
+that stand in results. A figure that fails leaves its reason, and the others go on. Needs torch 2.11, NumPy, safetensors
+and tokenizers, and no more.
 
 MFU: the operations that the project counts (``Model.flops``, three times for a step: visible pairs and asked slots
 only) over the card's dense bfloat16 peak by its maker. Floor of writing: the weights that a step reads over the
@@ -16,17 +19,22 @@ measured rate of a copy; keys and values, which many lines read too, are left ou
 from __future__ import annotations
 
 import argparse
+import fcntl
 import gc
+import json
+import os
+import re
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from machine import described, write
+from machine import HERE, RESULTS, described, write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,7 +49,7 @@ from sightline.sight import View
 from sightline.stacks import sizes
 from sightline.stacks.cache import Cache
 from sightline.stacks.look import kernel_for
-from sightline.stacks.static import LEAST, Step, replayed
+from sightline.stacks.static import LEAST, MOST, Step, replayed, replayed_run
 from sightline.stacks.transformer import Shape
 from sightline.training.loop import stepper
 from sightline.training.machine import device_for, peak
@@ -78,7 +86,7 @@ def works(size: str) -> list[Work]:
     if size == "tiny":
         shape = sizes.shape("tiny", 512, 64)
         return [Work("1B as tiny", shape, 2, 2), Work("124M as tiny", shape, 4, 1)]
-    return [Work("1B", sizes.shape("1b", 50304), 8, 8), Work("124M", sizes.shape("base", 50304), 32, 2)]
+    return [Work("1B", sizes.shape("1b", 50304), 8, 8), Work("124M", sizes.shape("base", 50304), 16, 4)]
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,10 @@ class Bench:
     device: str
     seconds: float
     most: int
+    alone: str = ""
+    only: str = ""
+    resume: bool = False
+    profile: bool = False
 
     @property
     def gpu(self) -> bool:
@@ -113,10 +125,13 @@ class Bench:
 
     def timed(self, call: Callable[[], Any]) -> list[float]:
         """Seconds of each call, after one more that warms up: three or more of them."""
-        self.first(call)
-        found = [self.first(call) for _ in range(3)]
-        while sum(found) < self.seconds and len(found) < self.most:
-            found.append(self.first(call))
+        with open(self.alone or os.devnull, "w") as turn:
+            if self.alone:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+            self.first(call)
+            found = [self.first(call) for _ in range(3)]
+            while sum(found) < self.seconds and len(found) < self.most:
+                found.append(self.first(call))
         return found
 
 
@@ -130,10 +145,23 @@ class Report:
         self.head = [f"# {title}", "", f"On {card}.", *notes, ""]
         self.rows: list[dict[str, Any]] = []
         self.failed = False
+        self.only = re.compile(bench.only)
         self.end = time.monotonic() + 60 * minutes
+        stored = HERE / "results" / f"{self.name}.json"
+        self.stored: list[dict[str, Any]] = []
+        if bench.resume and stored.exists():
+            record = json.loads(stored.read_text(encoding="utf-8"))
+            if record["about"]["device"] != card:
+                sys.exit(f"the figures in {stored.name} are of another card: run without --resume")
+            self.stored = record["rows"]
 
     def figure(self, row: dict[str, Any], take: Callable[[], dict[str, Any]]) -> None:
         """A row that begins with what is known before; what it holds is freed afterwards."""
+        kept = next((old for old in self.stored if row.items() <= old.items() and "note" not in old), None)
+        if kept is not None or not self.only.search(" ".join(map(str, row.values()))):
+            if kept is not None:
+                self.add(kept)
+            return
         if time.monotonic() > self.end:
             row = row | {"note": "not taken: out of time"}
         else:
@@ -141,6 +169,7 @@ class Report:
                 row = row | take()
             except Exception as error:  # one figure is lost, not those after it
                 self.failed = True
+                traceback.print_exc()
                 row = row | {"note": f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}
         torch._dynamo.reset()
         gc.collect()
@@ -208,10 +237,26 @@ def ours(work: Work, family: str, bench: Bench, kind: str = "muon", documents: i
         one(number)
 
     attention = {"full": "no mask", "triangle": "is_causal"}.get(kernel, "FlexAttention" if bench.gpu else "mask")
-    return {"attention": attention} | trained(work, step, 3 * work.parts * model.flops(view), bench)
+    return {"attention": attention} | trained(
+        work, step, 3 * work.parts * model.flops(view), bench, f"{family} {kind} {documents}"
+    )
 
 
-def trained(work: Work, step: Callable[[], None], flops: float, bench: Bench) -> dict[str, Any]:
+def profiled(step: Callable[[], None], name: str) -> None:
+    """What one step spends its time on, by kernel and by call, beside the results."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        step()
+        torch.cuda.synchronize()
+    found = seen.key_averages()
+    tables = [
+        found.table(sort_by=by, row_limit=30, max_name_column_width=90) for by in ("cuda_time_total", "cpu_time_total")
+    ]
+    (RESULTS / f"gpu-profile-{re.sub(r'[^a-zA-Z0-9]+', '-', name)}.txt").write_text("\n\n".join(tables))
+
+
+def trained(work: Work, step: Callable[[], None], flops: float, bench: Bench, side: str) -> dict[str, Any]:
     """Time and memory of a step of so many operations."""
     if bench.gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -219,6 +264,8 @@ def trained(work: Work, step: Callable[[], None], flops: float, bench: Bench) ->
     times = bench.timed(step)
     median = statistics.median(times)
     rate = flops / median
+    if bench.profile:
+        profiled(step, f"{work.name} {side}")
     return {
         "tokens/s": work.tokens / median,
         "slowest": work.tokens / max(times),
@@ -262,8 +309,8 @@ def by_torch(model: Model, view: View, tokens: np.ndarray, cache: Cache | None) 
     return model.head.logits(model._asked(model._index(view), model.states(view, tokens, cache)))  # type: ignore[operator]
 
 
-def written(model: Model, prompts: np.ndarray, way: str, bench: Bench) -> dict[str, Any]:
-    """The loop that writes, and the step alone where it is captured."""
+def writer(model: Model, prompts: np.ndarray, way: str) -> Callable[[int], np.ndarray]:
+    """Writes so many tokens after each prompt, greedily."""
 
     def logits(view: View, tokens: np.ndarray, cache: Cache | None) -> Tensor:
         said = None
@@ -271,13 +318,25 @@ def written(model: Model, prompts: np.ndarray, way: str, bench: Bench) -> dict[s
             said = replayed(model.stack, model.head, view, tokens, cache, compiled="compiled" in way)
         return by_torch(model, view, tokens, cache) if said is None else said
 
-    def texts(count: int) -> None:
-        canvas = Canvas.of([(prompt, count, []) for prompt in prompts])
-        loop.write(model.objective.fill, logits, canvas, NextPlace(), make_cache=Cache)
+    def answers(view: View, tokens: np.ndarray, cache: Cache, barred: np.ndarray) -> Any:
+        return replayed_run(model.stack, model.head, view, tokens, cache, barred, "compiled" in way)
 
+    runs = None if way == "torch" else answers
+
+    def texts(count: int) -> np.ndarray:
+        canvas = Canvas.of([(prompt, count, []) for prompt in prompts])
+        done = loop.write(model.objective.fill, logits, canvas, NextPlace(), make_cache=Cache, answers=runs)
+        return done.canvas.tokens
+
+    return texts
+
+
+def written(model: Model, prompts: np.ndarray, way: str, bench: Bench) -> dict[str, Any]:
+    """The loop that writes, and the step alone where it is captured."""
+    texts = writer(model, prompts, way)
     found: dict[str, Any] = {"first text s": bench.first(lambda: texts(WRITTEN))}
     found["tokens/s"] = prompts.shape[0] * WRITTEN / statistics.median(bench.timed(lambda: texts(WRITTEN)))
-    found["until the second token s"] = statistics.median(bench.timed(lambda: texts(2)))
+    found["until the third token s"] = statistics.median(bench.timed(lambda: texts(3)))
     if way != "torch":
         found["step alone tokens/s"] = prompts.shape[0] / step_alone(model, prompts, way, bench)
     return found
@@ -285,7 +344,7 @@ def written(model: Model, prompts: np.ndarray, way: str, bench: Bench) -> dict[s
 
 @torch.no_grad()
 def step_alone(model: Model, prompts: np.ndarray, way: str, bench: Bench) -> float:
-    """Seconds of one step, its new tokens copied to the device, without the loop around it."""
+    """Seconds of one step of a run, without the loop around it: of it, the plan's copy is a share alone."""
     cache, canvas = Cache(), Canvas.of([(prompt, 1, []) for prompt in prompts])
     view = model.objective.fill(canvas)
     by_torch(model, view, canvas.tokens, cache)
@@ -293,25 +352,22 @@ def step_alone(model: Model, prompts: np.ndarray, way: str, bench: Bench) -> flo
     assert look is not None
     step = Step(model.stack, model.head, look, len(prompts), LEAST, "compiled" in way)  # type: ignore[arg-type]
     step.room.fill(look, cache.keys, cache.values)
-    fields = [prompts[:, -1], np.full(len(prompts), GIVEN), np.full(len(prompts), GIVEN), *np.zeros((3, len(prompts)))]
-    new = np.stack([*fields, np.full(len(prompts), GIVEN), np.full(len(prompts), GIVEN)]).astype(np.int64)
-    calls = 100 if bench.gpu else 3
-
-    def many() -> None:
-        for _ in range(calls):
-            step(new)
-
-    return statistics.median(bench.timed(many)) / calls
+    calls = MOST if bench.gpu else 3
+    plan = np.zeros((calls, 8, len(prompts)), np.int64)
+    plan[:, 0] = prompts[:, -1]
+    plan[:, [1, 2, 6, 7]] = GIVEN + np.arange(calls)[:, None, None]  # place, order, position, where it goes
+    bar = torch.zeros(model.head.weight.shape[0])  # type: ignore[union-attr,index]
+    return statistics.median(bench.timed(lambda: step.run(plan, bar))) / calls
 
 
 def part_decode(size: str, minutes: float, bench: Bench) -> Report:
     rate = bandwidth(bench)
     notes = [
         f"Greedy, bfloat16, {GIVEN} tokens given and {WRITTEN} written; a copy moves {rate / 1e9:,.0f} GB/s. Target:",
-        "60% of the floor at batch 1. The step alone is what a GPU does; the loop around it is Python's.",
+        "60% of the floor at batch 1. The step alone is what a GPU does; the loop is all of it, the prompt too.",
     ]
     columns = ["model", "batch", "way", "step alone tokens/s", "tokens/s", "floor tokens/s", "step of floor"]
-    columns += ["loop of floor", "until the second token s", "first text s", "note"]
+    columns += ["loop of floor", "until the third token s", "first text s", "note"]
     report = Report("decode", "Writing on a GPU", notes, columns, minutes, bench)
     ways = ["torch", "replayed", "replayed, compiled"] if bench.gpu else ["torch", "replayed"]
     for work in works(size):
@@ -419,7 +475,7 @@ def peer(work: Work, make: Callable[[Shape], nn.Module], bench: Bench) -> dict[s
     matrices -= work.shape.context * work.shape.width  # learned positions are looked up
     pairs = work.shape.context * (work.shape.context + 1) // 2 * work.shape.layers * work.lines * work.parts
     flops = 3 * (2.0 * matrices * work.tokens + 4.0 * pairs * work.shape.width)
-    return {"attention": "is_causal"} | trained(work, step, flops, bench)
+    return {"attention": "is_causal"} | trained(work, step, flops, bench, make.__name__)
 
 
 def part_peers(size: str, minutes: float, bench: Bench) -> Report:
@@ -436,22 +492,58 @@ def part_peers(size: str, minutes: float, bench: Bench) -> Report:
         "transformers": lambda work: peer(work, of_transformers, bench),
     }
     for work in works(size)[::-1]:  # 124 M is the peers' usual size
-        rates: dict[str, float] = {}
 
-        def take(side: str, work: Work = work, rates: dict[str, float] = rates) -> dict[str, Any]:
+        def take(side: str, work: Work = work) -> dict[str, Any]:
             try:
                 found = sides[side](work)
             except ModuleNotFoundError as error:
                 return {"note": f"{error.name} is not installed"}
-            rates[side] = found["tokens/s"]
-            return found | {"over plain torch": rates[side] / rates.get("plain torch", float("nan"))}
+            plain = {"model": work.name, "side": "plain torch"}.items()
+            beside = [row["tokens/s"] for row in report.rows if plain <= row.items() and "tokens/s" in row]
+            return found | ({"over plain torch": found["tokens/s"] / beside[0]} if beside else {})
 
         for side in sides:
             report.figure({"model": work.name, "side": side}, lambda side=side, take=take: take(side))  # type: ignore[misc]
     return report
 
 
-PARTS = {"train": part_train, "decode": part_decode, "peers": part_peers}
+def part_check(size: str, minutes: float, bench: Bench) -> Report:
+    """In float32 on a tiny model."""
+    columns = ["what", "by", "largest difference", "note"]
+    title, notes = "The quick ways on a GPU beside the slow ones", ["In float32, on a tiny model."]
+    report = Report("check", title, notes, columns, minutes, bench)
+    work = Work("check", sizes.shape("tiny", 512, 256), 4, 2)
+
+    def losses(family: str, quick: bool) -> Tensor:
+        """Of three updates; as written, every pair is looked at under a mask."""
+        model = model_of(work, FAMILIES[family](vocabulary_of(512)), bench)
+        compiled = Settings(10**6, 8, accumulation=2, dtype="float32", compiled=quick and bench.gpu)
+        one = stepper(model, rows_of(work, 3), compiled)
+        return torch.tensor([one(number) for number in (1, 2, 3)])
+
+    for family in FAMILIES:
+
+        def trains(family: str = family) -> dict[str, Any]:
+            off = float((losses(family, True) - losses(family, False)).abs().max())
+            return {"largest difference": off} | ({} if off < 2e-3 else {"note": "failed: nats apart"})
+
+        report.figure({"what": f"losses of three updates, {family}", "by": "compiled, FlexAttention"}, trains)
+    model = model_of(work, Causal(vocabulary_of(512)), bench).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(60)  # type: ignore[union-attr,operator]  # no two answers are near each other
+    prompts = np.random.default_rng(0).integers(4, 512, (3, GIVEN))
+    for way in ("replayed", "replayed, compiled") if bench.gpu else ("replayed",):
+
+        def writes(way: str = way) -> dict[str, Any]:
+            off = int((writer(model, prompts, way)(200) != writer(model, prompts, "torch")(200)).sum())
+            return {"largest difference": off} | ({} if not off else {"note": "failed: other tokens"})
+
+        report.figure({"what": "600 tokens written, those that differ", "by": way}, writes)
+    report.failed = report.failed or any("note" in row for row in report.rows)
+    return report
+
+
+PARTS = {"check": part_check, "train": part_train, "decode": part_decode, "peers": part_peers}
 
 
 def main() -> int:
@@ -460,11 +552,24 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
     parser.add_argument("--size", choices=["full", "tiny"], default="full")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which no further figure is begun")
+    parser.add_argument("--alone", default="", help="a file held while a figure is timed; other parts compile")
+    parser.add_argument("--only", default="", help="a pattern: take only the figures whose first cells hold it")
+    parser.add_argument("--resume", action="store_true", help="keep the figures in results, and take those missing")
+    parser.add_argument("--profile", action="store_true", help="store what a training step spends its time on")
     given = parser.parse_args()
     device = device_for(given.device)
     if device == "cpu" and given.size == "full":
         sys.exit("the full size takes a GPU: give --size tiny to see that the part runs")
-    bench = Bench(device, seconds=0.1 if given.size == "tiny" else 8.0, most=3 if given.size == "tiny" else 30)
+    tiny = given.size == "tiny"
+    bench = Bench(
+        device,
+        seconds=0.1 if tiny else 3.0,
+        most=3 if tiny else 30,
+        alone=given.alone,
+        only=given.only,
+        resume=given.resume,
+        profile=given.profile,
+    )
     report = PARTS[given.part](given.size, given.minutes, bench)
     return int(report.failed)
 

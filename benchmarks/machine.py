@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
+HERE = Path(__file__).parent
+RESULTS = Path(os.environ.get("OUT") or HERE / "results")
 
 
 def data_folder() -> Path:

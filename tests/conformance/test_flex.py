@@ -81,7 +81,7 @@ def test_a_compiled_stack_gives_the_same_states_and_slopes_in_one_graph(
         view, tokens = asked(past | opening, cut)
         weight = torch.randn(3, T, 32)
         slow = stack(Look.of(view, tokens, kernel="mask"))
-        quick = compiled(compiled.with_blocks(Look.of(view, tokens, kernel="flex")))
+        quick = compiled(compiled.readied(Look.of(view, tokens, kernel="flex")))
         assert torch.allclose(slow, quick, atol=1e-4)
         (slow * weight).sum().backward()
         (quick * weight).sum().backward()
@@ -100,7 +100,7 @@ def test_a_slot_that_sees_nothing_gets_nothing() -> None:
     with torch.no_grad():
         slow = stack(Look.of(shapely.view, tokens, kernel="mask"))
         stack.compile(backend="aot_eager", dynamic=False)
-        quick = stack(stack.with_blocks(Look.of(shapely.view, tokens, kernel="flex")))
+        quick = stack(stack.readied(Look.of(shapely.view, tokens, kernel="flex")))
     assert torch.allclose(slow, quick, atol=1e-5)
 
 
@@ -108,9 +108,9 @@ def test_scores_of_positions_and_dropout_take_truth_values() -> None:
     look = Look.of(*asked(past | opening), kernel="flex")
     for parts in ({"positions": "alibi"}, {"positions": "relative"}, {"dropout": 0.1}):
         stack = Transformer(Shape(1, 32, 2, 50, 256, **parts))  # type: ignore[arg-type]
-        readied = stack.with_blocks(look)
+        readied = stack.readied(look)
         assert readied.kernel == "mask" and readied.blocks is None
-    assert stack.eval().with_blocks(look).blocks is not None
+    assert stack.eval().readied(look).blocks is not None
 
 
 def test_a_model_whose_kernel_is_flex_makes_its_blocks() -> None:

@@ -105,8 +105,8 @@ def test_what_may_not_be_captured_is_torch_s() -> None:
 def test_it_is_one_graph_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     graphs = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(static.answer, backend=graphs, dynamic=False, fullgraph=True)
-    monkeypatch.setattr(static, "compiled_answer", lambda: compiled)
+    graph = torch.compile(static.answer, backend=graphs, dynamic=False, fullgraph=True)
+    monkeypatch.setattr(static, "compiled", lambda call: graph)
     stack, head = parts(kv_heads=2)
     view, tokens = question(3)
     for _ in range(2):  # a second text is written through the same graph

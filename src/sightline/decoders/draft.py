@@ -52,8 +52,8 @@ class Draft:
         arrays = {name: getattr(self, name)[lines] for name in ("owners", "logprobs", "film", "ended")}
         return replace(self, canvas=self.canvas.take(lines), **arrays)
 
-    def after(self, move: Move, stops: Ints, number: int) -> Draft:
-        """The draft with a move made, in round ``number``."""
+    def after(self, move: Move, stops: Ints, number: int | Ints) -> Draft:
+        """The draft with a move made, in round ``number``, or each part of it in its own."""
         draft = self if move.parents is None else self.take(move.parents)
         logprobs, film = draft.logprobs.copy(), draft.film.copy()
         logprobs[move.line, move.place] = move.logprob

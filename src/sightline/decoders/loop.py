@@ -17,9 +17,10 @@ from torch import Tensor
 from ..errors import SightlineError
 from ..sight import NOTHING, View
 from ..sight.rule import FIELDS
+from . import ahead
 from .canvas import Canvas
-from .draft import Asked, Draft, Floats, Ints, Written
-from .policy import Policy
+from .draft import Asked, Bools, Draft, Floats, Ints, Move, Written
+from .policy import NextPlace, Policy
 from .sampling import GREEDY, Sampling
 
 
@@ -54,7 +55,7 @@ class _Questions(Generic[K]):
         """The view that was fed, and its answers [lines, most_asks, vocabulary]."""
         if self.cache is None:
             return view, self.logits(view, tokens, None)
-        slots = [*(getattr(view.slots, name) for name in FIELDS), view.slots.positions, view.shown(tokens)]
+        slots = _slots(view, tokens)
         start = 0
         if self.fed is not None:
             start = int((view.asks != NOTHING).any(0).argmax()) if view.settled is None else view.settled
@@ -68,12 +69,42 @@ class _Questions(Generic[K]):
         view = view.tail(start)
         return view, self.logits(view, tokens, self.cache)
 
+    def run(
+        self, fill: Callable[[Canvas], View], answers: ahead.Answers[K], canvas: Canvas, stops: Ints, barred: Ints
+    ) -> tuple[Move, Ints] | None:
+        """What a run of rounds writes, and in which of its rounds, from 1; None where it goes round by round."""
+        places = ahead.places_of(canvas)
+        if self.cache is None or self.fed is None or places is None:
+            return None
+        held = self.fed[0].shape[1]
+        found = ahead.pretended(fill, canvas, places, held)
+        if found is None:
+            return None
+        view, ghost = found
+        slots = _slots(view, ghost.tokens)
+        if not all(np.array_equal(old, new[:, :held]) for old, new in zip(self.fed, slots, strict=True)):
+            return None
+        said = answers(view.tail(held), ghost.tokens, self.cache, barred)
+        if said is None:
+            return None
+        tokens, logprobs = said
+        slots[-1][:, held + 1 :] = tokens[:-1].T
+        self.fed = slots
+        if not np.isfinite(logprobs).all() or np.isin(tokens, barred).any():  # nothing is allowed: said round by round
+            return None
+        return ahead.accepted(places, tokens, logprobs, stops)
+
     def take(self, lines: Ints) -> None:
         """Go on with these lines."""
         if self.cache is None or self.fed is None or np.array_equal(lines, np.arange(len(self.fed[0]))):
             return
         self.cache.lines(torch.from_numpy(lines))
         self.fed = [field[lines] for field in self.fed]
+
+
+def _slots(view: View, tokens: NDArray[Any]) -> list[NDArray[Any]]:
+    """What a cache holds of the view's slots [lines, slots]: fields, positions, shown tokens."""
+    return [*(getattr(view.slots, name) for name in FIELDS), view.slots.positions, view.shown(tokens)]
 
 
 @torch.no_grad()
@@ -88,6 +119,7 @@ def write(
     forbidden: Sequence[int] | NDArray[Any] = (),
     min_length: int = 0,
     make_cache: Callable[[], K] | None = None,
+    answers: ahead.Answers[K] | None = None,
     generator: torch.Generator | None = None,
     on_round: Callable[[Draft, int], None] | None = None,
 ) -> Written:
@@ -104,8 +136,10 @@ def write(
     forbidden : ids never written, unless they are stops.
     min_length : tokens a line must have written before it may stop.
     make_cache : an empty cache; None where states change while a text is written.
+    answers : a run of likeliest tokens at once, given a view of their slots, its tokens, the cache and what is barred;
+        or None, round by round.
     generator : the randomness of the draws; its device is where they are made.
-    on_round : called with the draft and the number of each round.
+    on_round : called with the draft and the number of each round, or of the last of a run.
 
     Raises
     ------
@@ -118,7 +152,19 @@ def write(
     draft = _leave(Draft.of(canvas), finished, questions, None)
     number = 0
     answered: tuple[View, Tensor] | None = None  # kept while nothing is written
+    if not (isinstance(policy, NextPlace) and sampling.greedy):
+        answers = None
     while draft.canvas.lines:
+        if answers is not None and not _early(draft, stop_ids, min_length).any():
+            run = questions.run(fill, answers, draft.canvas, stop_ids, barred)
+            if run is not None:
+                move, rounds = run
+                draft = draft.after(move, stop_ids, number + rounds)
+                number += int(rounds.max())
+                if on_round is not None:
+                    on_round(draft, number)
+                draft = _leave(draft, finished, questions, None)
+                continue
         number += 1
         view, said = answered or questions.put(fill(draft.canvas), draft.canvas.tokens)
         asked = _asked(view, said, draft, stop_ids, barred, min_length)
@@ -153,13 +199,19 @@ def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, mi
     allowed = flat
     if len(barred):
         allowed = flat.index_fill(1, torch.from_numpy(barred).to(said.device), -torch.inf)
-    short = min_length > 0 and len(stops) > 0
-    early = np.flatnonzero((draft.writable & ~draft.canvas.open).sum(1)[line] < min_length) if short else stops[:0]
+    early = np.flatnonzero(_early(draft, stops, min_length)[line])
     if len(early):
         allowed = allowed.clone() if allowed is flat else allowed
         rows, columns = np.ix_(early, stops)
         allowed[torch.from_numpy(rows).to(said.device), torch.from_numpy(columns).to(said.device)] = -torch.inf
     return Asked(line, place, flat, allowed)
+
+
+def _early(draft: Draft, stops: Ints, min_length: int) -> Bools:
+    """Lines that may not stop yet."""
+    if min_length <= 0 or not len(stops):
+        return np.zeros(draft.canvas.lines, np.bool_)
+    return np.asarray((draft.writable & ~draft.canvas.open).sum(1) < min_length)
 
 
 def _leave(draft: Draft, finished: list[list[Draft]], questions: _Questions[K], parents: Ints | None) -> Draft:

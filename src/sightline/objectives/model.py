@@ -23,7 +23,7 @@ from ..stacks.makes import HOUSE, Make
 from ..stacks.native import answered
 from ..stacks.numbers import DensityHead
 from ..stacks.pair import Body, Pair
-from ..stacks.static import replayed
+from ..stacks.static import replayed, replayed_run
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
 from .base import Objective
@@ -180,7 +180,7 @@ class Model(nn.Module):
     def look(self, view: View, tokens: NDArray[Any]) -> Look:
         """The view over the rows' tokens, on the model's device."""
         look = Look.of(view, tokens, self.device, self.kernel)
-        return cast(Transformer, self.stack).with_blocks(look) if look.kernel == "flex" else look
+        return look if self.kernel is None else cast(Transformer, self.stack).readied(look)
 
     def states(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
         """States [lines, slots, width] of the view's slots."""
@@ -278,6 +278,17 @@ class Model(nn.Module):
                 return quick
         head = cast(Head, self.head)  # or a table's, which answers the same calls
         return head.logits(self._asked(self._index(view), self.states(view, tokens, cache)))
+
+    def answers(
+        self, view: View, tokens: NDArray[Any], cache: Cache, barred: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Likeliest ids but for those barred, and their log p [slots, lines], of slots that show the one before.
+
+        On a GPU, where a run of steps is planned at once (see ``stacks/static.py``); elsewhere None.
+        """
+        if self.device.type != "cuda":
+            return None
+        return replayed_run(self.stack, self.head, view, tokens, cache, barred, self.compiled_steps)
 
     @torch.no_grad()
     def examined(self, rows: Rows, infill: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

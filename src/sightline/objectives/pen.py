@@ -7,7 +7,7 @@ fill       "The ___ sat on the ___:3."      masked: seeing both sides · others:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..decoders.canvas import Canvas
-from ..decoders.draft import Written
+from ..decoders.draft import Draft, Written
 from ..decoders.loop import write
 from ..decoders.policy import NextPlace, Policy, policy_of
 from ..decoders.sampling import Sampling
@@ -125,8 +125,21 @@ class Pen:
             min_length=min_length,
             make_cache=Cache if self.caches else None,
             generator=self.generator,
-            on_round=None if shown is None else lambda draft, number: shown.advance(1),
+            answers=self.model.answers if self.caches else None,
+            on_round=None if shown is None else _advances(shown),
         )
+
+
+def _advances(shown: Bar) -> Callable[[Draft, int], None]:
+    """To each round's number."""
+    last = 0
+
+    def to(draft: Draft, number: int) -> None:
+        nonlocal last
+        shown.advance(number - last)
+        last = number
+
+    return to
 
 
 def must_write(model: Model) -> None:

@@ -58,7 +58,7 @@ class _Grade(torch.autograd.Function):
             logits = x @ kept.T
             if bias is not None:
                 logits += bias
-            logits[:, barred] = -torch.inf
+            logits.index_fill_(1, barred, -torch.inf)  # by index, a GPU would be waited for
             if d_states is None or d_table is None:
                 logits = logits.float()
                 sums[part] = logits.logsumexp(-1)

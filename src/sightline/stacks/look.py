@@ -42,6 +42,7 @@ class Look:
     kernel : ``full`` (all see all), ``triangle`` (each slot sees itself and those before it), ``mask`` (truth values)
         or ``flex`` (block masks, for a stack compiled for a GPU).
     blocks : for ``flex``, the block mask of each reach of the stack's layers (None: the sight as it is).
+    turn : cosines and sines of rotary positions, or None: the stack works them out.
     """
 
     tokens: Tensor
@@ -54,6 +55,7 @@ class Look:
     sight: Rule
     kernel: Kernel = "mask"
     blocks: Mapping[int | None, BlockMask] | None = None
+    turn: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(cls, view: View, tokens: Any, device: torch.device | str = "cpu", kernel: Kernel | None = None) -> Look:

@@ -201,8 +201,8 @@ class LSTM(nn.Module):
         """Operations of one pass: 2 for each weight and slot; pairs cost nothing, since none are looked at."""
         return 2.0 * slots * sum(weight.numel() for weight in self.layers.parameters() if weight.dim() == 2)
 
-    def with_blocks(self, look: Look) -> Look:
-        """The look itself: there is no attention to give blocks to."""
+    def readied(self, look: Look) -> Look:
+        """The look itself: there is no attention to make anything for."""
         return look
 
     def forward(

@@ -98,9 +98,9 @@ class Pair(nn.Module):
         ends = self.embedding.flops(slots) if isinstance(self.embedding, Characters) else 0.0
         return ends + self._first.flops(slots, pairs)
 
-    def with_blocks(self, look: Look) -> Look:
+    def readied(self, look: Look) -> Look:
         """See ``Transformer``."""
-        return self._first.with_blocks(look)
+        return self._first.readied(look)
 
     def forward(
         self, look: Look, cache: Cache | None = None, taps: list[Tensor] | None = None, stream: int = 0

@@ -7,14 +7,19 @@ A step through Python launches some hundred kernels, each of which takes a GPU l
 stack and head read and write buffers of a fixed size, so that all launches are one. Slots not filled yet have no
 document, so the view's own sight hides them: whatever a sight allows holds here too.
 
-Memory: what ``Cache`` says, for room that doubles as it is needed, and the graph's own activations.
+Where the likeliest tokens are wanted, a run of steps is planned at once: each shows what the one before chose, on the
+device, and the answers are fetched together. Python then costs a run what it costs a step elsewhere.
+
+Memory: what ``Cache`` says, for room that doubles as it is needed, and the graph's own activations. The last step of a
+stack is kept for the next text where its room is below 1 GiB.
 """
 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +34,10 @@ from .look import Look, on_device
 from .transformer import Transformer
 
 LEAST = 256  # slots that room is made for
+MOST = 64  # steps of a run
+SPARE = 2**30  # bytes of room, above which a step is not kept for the next text
 _NAMES = ("tokens", *FIELDS)
+T = TypeVar("T")
 
 
 class Room(Cache):
@@ -87,10 +95,31 @@ def answer(stack: nn.Module, head: Head, look: Look, room: Room) -> Tensor:
     return head.logits(stack(look, room))
 
 
+def choice(stack: nn.Module, head: Head, look: Look, room: Room, bar: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest id of each line [lines] that ``bar`` [vocabulary], 0 or -inf, allows, and its log p."""
+    said = answer(stack, head, look, room)[:, 0]
+    token = (said + bar).argmax(-1)
+    return token, said.log_softmax(-1).gather(1, token[:, None])[:, 0]
+
+
 @functools.cache
-def compiled_answer() -> Callable[[nn.Module, Head, Look, Room], Tensor]:
+def compiled(call: Callable[..., T]) -> Callable[..., T]:
     """The same through ``torch.compile``, which takes its time to load."""
-    return torch.compile(answer, dynamic=False)
+    return torch.compile(call, dynamic=False)
+
+
+def captured(call: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
+    """What is launched by a call, and where its results will lie; libraries do what they do once before that."""
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(2):
+            call()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+    return graph, result
 
 
 class Step:
@@ -104,7 +133,8 @@ class Step:
     """
 
     def __init__(self, stack: Transformer, head: Head, like: Look, lines: int, room: int, compiled: bool) -> None:
-        self.stack, self.head, self.lines, self.compiled = stack, head, lines, compiled
+        self._parts = weakref.ref(stack), weakref.ref(head)  # a step kept for the next text keeps no model alive
+        self.lines, self.compiled = lines, compiled
         shape, device, dtype = stack.shape, head.weight.device, head.weight.dtype
         tables = like.positions.shape[2] if like.positions.dim() == 3 else 1
         self._new = torch.zeros(len(_NAMES) + tables + 1, lines, 1, dtype=torch.long, device=device)  # one copy a step
@@ -116,34 +146,114 @@ class Step:
         self.room = Room(
             _look(held, like.positions.dim(), like.sight), list(buffers[0]), list(buffers[1]), self._new[-1, 0]
         )
-        self._graph = self._captured() if device.type == "cuda" else None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._run: Run | None = None
+        self.user: weakref.ref[Static] | None = None
+        self.kind: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(
+        cls, user: Static, stack: Transformer, head: Head, like: Look, lines: int, room: int, compiled: bool
+    ) -> Step:
+        """The stack's last step, if it is of this kind and free; else a new one."""
+        kind = (like.sight, like.positions.shape[2:], lines, room, compiled, _stored(stack), _stored(head))
+        step = _last.get(stack)
+        if step is None or step.kind != kind or (step.user is not None and step.user() not in (None, user)):
+            step = cls(stack, head, like, lines, room, compiled)
+            step.kind = kind
+            if sum(buffer.nbytes for buffer in (*step.room.keys, *step.room.values)) <= SPARE:
+                _last[stack] = step
+        step.user = weakref.ref(user)
+        return step
+
+    def through(self, call: Callable[..., T]) -> Callable[..., T]:
+        """The call as this step makes it."""
+        return compiled(call) if self.compiled else call
+
+    @property
+    def parts(self) -> tuple[Transformer, Head]:
+        """Stack and head."""
+        stack, head = (part() for part in self._parts)
+        assert isinstance(stack, Transformer) and isinstance(head, Head), "a step outlived its model"
+        return stack, head
 
     def _answer(self) -> Tensor:
-        return (compiled_answer() if self.compiled else answer)(self.stack, self.head, self.look, self.room)
-
-    def _captured(self) -> torch.cuda.CUDAGraph:
-        """What is launched to answer; libraries and compilers do what they do once before that."""
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):
-                self._answer()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._logits = self._answer()
-        return graph
+        return self.through(answer)(*self.parts, self.look, self.room)
 
     def __call__(self, new: NDArray[np.int64]) -> Tensor:
         """Logits [lines, 1, vocabulary], overwritten by the next call.
 
         ``new`` [numbers, lines]: token, the five fields, positions, and where the slots go.
         """
-        self._new[..., 0].copy_(on_device(new, self._new.device))
-        if self._graph is None:
+        self.new.copy_(on_device(new, self._new.device))
+        if self._new.device.type != "cuda":
             return self._answer()
+        if self._graph is None:  # a slot that is overwritten afterwards, by the same numbers, may be written before
+            self._graph, self._logits = captured(self._answer)
         self._graph.replay()
         return self._logits
+
+    @property
+    def new(self) -> Tensor:
+        """What is known of the new slots, [numbers, lines]: token, the five fields, positions, where the slots go."""
+        return self._new[..., 0]
+
+    def run(self, plan: NDArray[np.int64], bar: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """See ``Run``."""
+        if self._run is None:
+            self._run = Run(self)
+        return self._run(plan, bar)
+
+
+_last: weakref.WeakKeyDictionary[nn.Module, Step] = weakref.WeakKeyDictionary()
+
+
+def _stored(module: nn.Module) -> tuple[int, ...]:
+    """Where the weights lie: a captured step reads them there."""
+    return tuple(weight.data_ptr() for weight in module.parameters())
+
+
+class Run:
+    """Steps taken one after the other, each of which shows the likeliest allowed token of the one before."""
+
+    def __init__(self, step: Step) -> None:
+        self._step, device = step, step.new.device
+        self._plan = torch.zeros(MOST, *step.new.shape, dtype=torch.long, device=device)
+        self._at = torch.zeros(1, dtype=torch.long, device=device)
+        self._tokens = torch.zeros(MOST, step.lines, dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(MOST, step.lines, device=device)
+        self._bar = torch.zeros(step.parts[1].weight.shape[0], device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def _once(self) -> None:
+        step, new = self._step, self._step.new
+        before = self._tokens.index_select(0, self._at - 1 + (self._at == 0))[0]
+        new.copy_(self._plan.index_select(0, self._at)[0])
+        new[0] = torch.where(self._at == 0, new[0], before)
+        token, logprob = step.through(choice)(*step.parts, step.look, step.room, self._bar)
+        self._tokens.index_copy_(0, self._at, token[None])
+        self._logprobs.index_copy_(0, self._at, logprob[None])
+        self._at += 1
+
+    def __call__(self, plan: NDArray[np.int64], bar: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Tokens chosen and their log p, [steps, lines] each.
+
+        Parameters
+        ----------
+        plan : [2 or more steps, numbers, lines], of each what ``Step`` is given; only the first token is read.
+        bar : [vocabulary] added to the logits: -inf at what may not be chosen.
+        """
+        device, count = self._at.device, len(plan)
+        self._plan[:count] = on_device(plan, device)
+        self._bar.copy_(bar)
+        if device.type == "cuda" and self._graph is None:
+            self._at.zero_()
+            self._graph, _ = captured(self._once)
+            self._step.room.forget(int(plan[0, -1, 0]))  # of steps that only warmed up
+        self._at.zero_()
+        for _ in range(count):
+            self._once() if self._graph is None else self._graph.replay()
+        return self._tokens[:count].cpu().numpy(), self._logprobs[:count].double().cpu().numpy()
 
 
 def _look(numbers: Tensor, dimensions: int, sight: Rule) -> Look:
@@ -171,15 +281,21 @@ class Static:
         self._move(cache.look, cache.keys, cache.values)
 
     def _move(self, look: Look, keys: list[Tensor], values: list[Tensor], room: int = LEAST) -> None:
-        """Into a step of the right size, the old one where it fits."""
+        """Into a step of the right size, one that is there where it fits."""
         lines, count = look.tokens.shape
         while room <= count:
             room *= 2
-        step = getattr(self, "_step", None)
-        if step is None or (step.lines, step.room.size) != (lines, room):
-            step = Step(*self._parts, self._like, lines, room, self._compiled)
-        step.room.fill(look, keys, values)
-        self._step, self._seats = step, np.arange(lines)
+        self._step = Step.of(self, *self._parts, self._like, lines, room, self._compiled)
+        self._step.room.fill(look, keys, values)
+        self._seats = np.arange(lines)
+
+    def _make_room(self, more: int) -> None:
+        """For so many slots more."""
+        room = self._step.room.size
+        while room < self.count + more:
+            room *= 2
+        if room > self._step.room.size:
+            self._move(*self._held(), room=room)
 
     def _held(self) -> tuple[Look, list[Tensor], list[Tensor]]:
         room = self._step.room
@@ -203,26 +319,45 @@ class Static:
 
     def answer(self, view: View, tokens: NDArray[Any]) -> Tensor | None:
         """Logits [lines, 1, vocabulary], and the slots are kept; None, and nothing is: torch must answer."""
-        slots = view.slots
-        if slots.lines != len(self._seats) or slots.positions.ndim != self._like.positions.dim():
+        if not self._suits(view):
             return None
-        if view.whole_sight != self._like.sight:
-            return None
-        if self.count == self._step.room.size:
-            self._move(*self._held())
-        positions = np.moveaxis(slots.positions[:, 0].reshape(slots.lines, -1), 1, 0)
-        new = np.zeros((len(_NAMES) + len(positions) + 1, self._step.lines), np.int64)
-        new[:-1, self._seats] = [
-            view.shown(tokens)[:, 0],
-            *(getattr(slots, name)[:, 0] for name in FIELDS),
-            *positions,
-        ]
-        new[-1] = self.count
-        logits = self._step(new)
+        logits = self._step(self._planned(view, tokens)[0])
         self.count += 1
         if len(self._seats) == self._step.lines and bool((np.diff(self._seats) == 1).all()):
             return logits.clone()
         return logits[on_device(self._seats, logits.device)]
+
+    def answers(
+        self, view: View, tokens: NDArray[Any], barred: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Likeliest ids and their log p [slots, lines], each slot of a line showing that of the one before.
+
+        None, and nothing is kept, where ``answer`` gives None.
+        """
+        if not self._suits(view):
+            return None
+        bar = torch.zeros(self._parts[1].weight.shape[0])
+        bar[torch.from_numpy(barred)] = -torch.inf
+        tokens, logprobs = self._step.run(self._planned(view, tokens), bar)
+        self.count += view.slots.count
+        return tokens[:, self._seats], logprobs[:, self._seats]
+
+    def _suits(self, view: View) -> bool:
+        slots, like = view.slots, self._like
+        return (slots.lines, slots.positions.ndim) == (len(self._seats), like.positions.dim()) and (
+            view.whole_sight == like.sight
+        )
+
+    def _planned(self, view: View, tokens: NDArray[Any]) -> NDArray[np.int64]:
+        """What the steps of the view's slots are given, [slots, numbers, lines of the step]; there is room for them."""
+        slots = view.slots
+        self._make_room(slots.count)
+        fields = [view.shown(tokens), *(getattr(slots, name) for name in FIELDS)]
+        positions = np.moveaxis(slots.positions.reshape(slots.lines, slots.count, -1), 2, 0)
+        plan = np.zeros((slots.count, len(fields) + len(positions) + 1, self._step.lines), np.int64)
+        plan[:, :-1, self._seats] = np.stack([*fields, *positions]).transpose(2, 0, 1)
+        plan[:, -1] = self.count + np.arange(slots.count)[:, None]
+        return plan
 
 
 def suits(stack: nn.Module, head: nn.Module) -> bool:
@@ -241,14 +376,35 @@ def replayed(
 
     None where torch must answer: a prompt, a model that may not be captured, another sight than that of the cache.
     """
-    if view.slots.count != 1 or not cache.count:
+    kept = _kept(stack, head, view, cache, compiled) if view.slots.count == 1 else None
+    return None if kept is None else kept.answer(view, tokens)
+
+
+def replayed_run(
+    stack: nn.Module,
+    head: nn.Module,
+    view: View,
+    tokens: NDArray[Any],
+    cache: Cache,
+    barred: NDArray[Any],
+    compiled: bool = False,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Ids and log p [slots, lines] of as many steps as the view has slots, by as many replays; see ``Static.answers``.
+
+    None where torch must answer, slot by slot.
+    """
+    kept = _kept(stack, head, view, cache, compiled) if 1 < view.slots.count <= MOST else None
+    return None if kept is None else kept.answers(view, tokens, barred)
+
+
+def _kept(stack: nn.Module, head: nn.Module, view: View, cache: Cache, compiled: bool) -> Static | None:
+    """What holds the slots of the cache; None where it may hold none."""
+    if not cache.count:
         return None
-    kept = cache.handed
-    if kept is None:
+    if cache.handed is None:
         if not suits(stack, head) or view.whole_sight != getattr(cache.look, "sight", None):
             return None
         assert isinstance(stack, Transformer) and isinstance(head, Head)
-        kept = Static(stack, head, cache, compiled)
-        cache.hand_over(kept)
-    assert isinstance(kept, Static)
-    return kept.answer(view, tokens)
+        cache.hand_over(Static(stack, head, cache, compiled))
+    assert isinstance(cache.handed, Static)
+    return cache.handed

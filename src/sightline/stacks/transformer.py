@@ -301,14 +301,24 @@ class Transformer(nn.Module):
     def _sight(self, look: Look, reach: int | None) -> Rule:
         return look.sight if reach is None else look.sight & near(reach)
 
-    def with_blocks(self, look: Look) -> Look:
-        """A ``flex`` look with its block masks, which are made outside of a graph.
+    def readied(self, look: Look) -> Look:
+        """A look with what is made outside of a graph: block masks for ``flex``, and turns for rotary positions.
 
+        In a graph a GPU would work out cosines and sines anew in every layer, both ways (5% of a step at 1 B).
         FlexAttention takes neither dropout nor the scores of positions here: such a stack gets truth values instead.
         """
+        if self.shape.positions == "rope":
+            look = replace(look, turn=self._turn(look))
+        if look.kernel != "flex":
+            return look
         if self.shape.positions in ("alibi", "relative") or (self.shape.dropout and self.training):
             return replace(look, kernel="mask")
         return replace(look, blocks={reach: block_mask(self._sight(look, reach), look) for reach in self._reaches})
+
+    def _turn(self, look: Look) -> tuple[Tensor, Tensor]:
+        cosine, sine = rotation(self._positions(look), self.shape.of_head, self.shape.rope_base)
+        dtype = cast(Layer, self.layers[0]).attention.out.weight.dtype
+        return cosine.to(dtype), sine.to(dtype)
 
     def embedded(self, look: Look, vectors: Tensor | None = None) -> Tensor:
         """What enters the first layer, [B, S, W]; ``vectors`` are the tokens' own, where there is no table here."""
@@ -360,9 +370,7 @@ class Transformer(nn.Module):
         tokens [B, S, W], where the stack has no table.
         """
         shown = look if cache is None else cache.seen_with(look)
-        turn = None
-        if self.shape.positions == "rope":
-            turn = rotation(self._positions(look), self.shape.of_head, self.shape.rope_base)
+        turn = self._turn(look) if look.turn is None and self.shape.positions == "rope" else look.turn
         scores = self._scores(look, shown)
         masks: dict[int | None, Mask] = {}
         for reach in self._reaches:
