@@ -1,4 +1,4 @@
-"""A run of rounds at once writes what round after round does: texts, log p, film, rounds; on a processor as on a GPU."""
+"""A run of rounds at once writes what round after round does: texts, log p, film, rounds."""
 
 from __future__ import annotations
 

@@ -148,3 +148,25 @@ def test_the_head_is_cross_entropy_in_chunks(bias: bool, monkeypatch: pytest.Mon
     for one, other in zip(mine, [again.grad, *(weight.grad for weight in head.parameters())], strict=True):
         assert torch.allclose(one, other, atol=1e-4)
     assert (head.logits(states)[:, [0, 22, 23]] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sloped", [True, False])
+def test_answers_that_fill_up_a_line_cost_nothing_on_a_gpu_either(sloped: bool, dtype: torch.dtype) -> None:
+    """There they are worked out, of a token whose p is 0, and must leave no infinite loss behind."""
+    torch.manual_seed(0)
+    head = Head(8, 24, np.array([0, 22, 23])).to(dtype)
+    answers, weights = torch.tensor([5, 0, 7, 0]), torch.tensor([1.0, 0.0, 0.5, 0.0])
+    found = []
+    for real in (weights > 0, torch.ones(4, dtype=torch.bool)):  # without them, and with
+        states = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_(sloped)
+        head.weight.grad = None
+        with torch.set_grad_enabled(sloped):
+            parts = (head.weight, None, answers[real], weights[real], head.barred)
+            total, nats, sums = heads._Grade.apply(states[real], *parts)  # type: ignore[no-untyped-call]
+        if sloped:
+            total.backward()
+        found.append((total, nats[weights[real] > 0], sums[weights[real] > 0], states.grad, head.weight.grad))
+        assert nats.isfinite().all() and sums.isfinite().all()
+    for one, other in zip(*found, strict=True):
+        assert one is other or torch.allclose(one, other, atol=1e-6)

@@ -63,12 +63,15 @@ class _Grade(torch.autograd.Function):
                 logits = logits.float()
                 sums[part] = logits.logsumexp(-1)
                 nats[part] = sums[part] - logits.gather(1, answer)[:, 0]
+                nats[part].masked_fill_(weight[:, 0] == 0, 0.0)
                 continue
             chosen = logits.gather(1, answer).float()
             slope = torch.softmax(logits, -1)
             share = slope.gather(1, answer)
             log_p = share.float().log()
-            nats[part], sums[part] = -log_p[:, 0], (chosen - log_p)[:, 0]
+            unasked = weight[:, 0] == 0  # a line that asks less than others: it answers padding, whose p is 0
+            nats[part] = -log_p[:, 0].masked_fill(unasked, 0.0)
+            sums[part] = (chosen - log_p)[:, 0].masked_fill(unasked, 0.0)
             # By index: any scatter into half precision works on a copy of the whole in float32.
             slope[torch.arange(len(answer), device=answer.device), answer[:, 0]] = share[:, 0] - 1
             if d_bias is not None:

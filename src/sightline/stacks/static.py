@@ -17,6 +17,7 @@ stack is kept for the next text where its room is below 1 GiB.
 from __future__ import annotations
 
 import functools
+import gc
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -103,9 +104,12 @@ def choice(stack: nn.Module, head: Head, look: Look, room: Room, bar: Tensor) ->
 
 
 @functools.cache
-def compiled(call: Callable[..., T]) -> Callable[..., T]:
-    """The same through ``torch.compile``, which takes its time to load."""
-    return torch.compile(call, dynamic=False)
+def compiled(call: Callable[..., T], tuned: bool) -> Callable[..., T]:
+    """The same through ``torch.compile``, which takes its time to load.
+
+    ``tuned`` : products of a matrix with one vector are kernels made for it, fused with what stands beside them.
+    """
+    return torch.compile(call, dynamic=False, options={"coordinate_descent_tuning": True} if tuned else None)
 
 
 def captured(call: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
@@ -117,8 +121,14 @@ def captured(call: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
             call()
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
+    collects = gc.isenabled()
+    gc.disable()  # memory that is given back meanwhile breaks it off
+    try:
+        with torch.cuda.graph(graph):
+            result = call()
+    finally:
+        if collects:
+            gc.enable()
     return graph, result
 
 
@@ -140,12 +150,10 @@ class Step:
         self._new = torch.zeros(len(_NAMES) + tables + 1, lines, 1, dtype=torch.long, device=device)  # one copy a step
         self.look = _look(self._new[:-1], like.positions.dim(), like.sight)
         held = torch.zeros(len(_NAMES) + tables, lines, room, dtype=torch.long, device=device)
-        buffers = torch.zeros(
-            2, shape.layers, lines, shape.shared_heads, room, shape.of_head, dtype=dtype, device=device
-        )
-        self.room = Room(
-            _look(held, like.positions.dim(), like.sight), list(buffers[0]), list(buffers[1]), self._new[-1, 0]
-        )
+        size = (lines, shape.shared_heads, room, shape.of_head)
+        # Each on its own: a compiled graph might copy all that share memory, wherever it writes to one.
+        keys, values = ([torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)] for _ in range(2))
+        self.room = Room(_look(held, like.positions.dim(), like.sight), keys, values, self._new[-1, 0])
         self._graph: torch.cuda.CUDAGraph | None = None
         self._run: Run | None = None
         self.user: weakref.ref[Static] | None = None
@@ -168,7 +176,7 @@ class Step:
 
     def through(self, call: Callable[..., T]) -> Callable[..., T]:
         """The call as this step makes it."""
-        return compiled(call) if self.compiled else call
+        return compiled(call, tuned=self.lines == 1 and self._new.is_cuda) if self.compiled else call
 
     @property
     def parts(self) -> tuple[Transformer, Head]:
@@ -202,7 +210,7 @@ class Step:
         """See ``Run``."""
         if self._run is None:
             self._run = Run(self)
-        return self._run(plan, bar)
+        return self._run(self, plan, bar)
 
 
 _last: weakref.WeakKeyDictionary[nn.Module, Step] = weakref.WeakKeyDictionary()
@@ -217,7 +225,7 @@ class Run:
     """Steps taken one after the other, each of which shows the likeliest allowed token of the one before."""
 
     def __init__(self, step: Step) -> None:
-        self._step, device = step, step.new.device
+        device = step.new.device
         self._plan = torch.zeros(MOST, *step.new.shape, dtype=torch.long, device=device)
         self._at = torch.zeros(1, dtype=torch.long, device=device)
         self._tokens = torch.zeros(MOST, step.lines, dtype=torch.long, device=device)
@@ -225,8 +233,8 @@ class Run:
         self._bar = torch.zeros(step.parts[1].weight.shape[0], device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def _once(self) -> None:
-        step, new = self._step, self._step.new
+    def _once(self, step: Step) -> None:
+        new = step.new
         before = self._tokens.index_select(0, self._at - 1 + (self._at == 0))[0]
         new.copy_(self._plan.index_select(0, self._at)[0])
         new[0] = torch.where(self._at == 0, new[0], before)
@@ -235,11 +243,14 @@ class Run:
         self._logprobs.index_copy_(0, self._at, logprob[None])
         self._at += 1
 
-    def __call__(self, plan: NDArray[np.int64], bar: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def __call__(
+        self, step: Step, plan: NDArray[np.int64], bar: Tensor
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Tokens chosen and their log p, [steps, lines] each.
 
         Parameters
         ----------
+        step : that it was made for, and which holds it: held here too, neither would go before a collector comes.
         plan : [2 or more steps, numbers, lines], of each what ``Step`` is given; only the first token is read.
         bar : [vocabulary] added to the logits: -inf at what may not be chosen.
         """
@@ -248,11 +259,11 @@ class Run:
         self._bar.copy_(bar)
         if device.type == "cuda" and self._graph is None:
             self._at.zero_()
-            self._graph, _ = captured(self._once)
-            self._step.room.forget(int(plan[0, -1, 0]))  # of steps that only warmed up
+            self._graph, _ = captured(lambda: self._once(step))
+            step.room.forget(int(plan[0, -1, 0]))  # of steps that only warmed up
         self._at.zero_()
         for _ in range(count):
-            self._once() if self._graph is None else self._graph.replay()
+            self._once(step) if self._graph is None else self._graph.replay()
         return self._tokens[:count].cpu().numpy(), self._logprobs[:count].double().cpu().numpy()
 
 
