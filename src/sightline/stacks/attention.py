@@ -117,22 +117,14 @@ def attend(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKD: Tensor, mask: Mask, scale: fl
 def attend_one(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKD: Tensor, mask: Mask, scale: float) -> Tensor:
     """Attention of one asking slot a line, on a GPU: two products that read each key once for all heads that share it.
 
-    Torch's kernels share the work out by queries, so that one query leaves most of a GPU idle. Compiled, they are sums,
-    which are fused with what stands beside them: a product of its own costs more than the keys' way.
+    Torch's kernels share the work out by queries, so that one query leaves most of a GPU idle.
     """
     lines, heads, _, width = q_BHQD.shape
     shared = k_BHKD.shape[1]
-    q = q_BHQD.reshape(lines, shared, heads // shared, width) * scale
-    summed = torch.compiler.is_compiling()
-    score = (q[..., None, :].float() * k_BHKD[:, :, None].float()).sum(-1) if summed else (q @ k_BHKD.mT).float()
+    score = (q_BHQD.reshape(lines, shared, heads // shared, width) * scale @ k_BHKD.mT).float()
     if mask.truth is not None:
         score = score.masked_fill(~mask.truth[:, None], -math.inf)
-    share = torch.softmax(score, -1)
-    if summed:
-        seen = (share[..., None] * v_BHKD[:, :, None].float()).sum(-2).to(v_BHKD.dtype)
-    else:
-        seen = share.to(v_BHKD.dtype) @ v_BHKD
-    seen = seen.reshape(q_BHQD.shape)
+    seen = (torch.softmax(score, -1).to(v_BHKD.dtype) @ v_BHKD).reshape(q_BHQD.shape)
     return seen if mask.blind is None else seen.masked_fill(mask.blind, 0.0)
 
 

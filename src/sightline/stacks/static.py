@@ -104,12 +104,9 @@ def choice(stack: nn.Module, head: Head, look: Look, room: Room, bar: Tensor) ->
 
 
 @functools.cache
-def compiled(call: Callable[..., T], tuned: bool) -> Callable[..., T]:
-    """The same through ``torch.compile``, which takes its time to load.
-
-    ``tuned`` : products of a matrix with one vector are kernels made for it, fused with what stands beside them.
-    """
-    return torch.compile(call, dynamic=False, options={"coordinate_descent_tuning": True} if tuned else None)
+def compiled(call: Callable[..., T]) -> Callable[..., T]:
+    """The same through ``torch.compile``, which takes its time to load."""
+    return torch.compile(call, dynamic=False)
 
 
 def captured(call: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
@@ -176,7 +173,7 @@ class Step:
 
     def through(self, call: Callable[..., T]) -> Callable[..., T]:
         """The call as this step makes it."""
-        return compiled(call, tuned=self.lines == 1 and self._new.is_cuda) if self.compiled else call
+        return compiled(call) if self.compiled else call
 
     @property
     def parts(self) -> tuple[Transformer, Head]:
