@@ -39,7 +39,9 @@ def test_a_pseudo_score_wins_nothing(results: dict[str, Any]) -> None:
 
 def test_an_exact_score_never_beats_a_bound_for_certain(results: dict[str, Any]) -> None:
     results["families"][1]["scores"][0]["class"] = "bound"
-    assert "not decided" in sentence(results, "To model whole texts")
+    said = sentence(results, "To model whole texts")
+    assert "causal has the best value, 2.100 bits per byte" in said and "take causal" not in said
+    assert "Only a bound is known of backward (<= 2.150 bits per byte): whether causal is better is not decided" in said
 
 
 def test_level_scores_are_not_decided_and_floors_warn(results: dict[str, Any]) -> None:

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
+from statistics import fmean
 
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 44
 COLOURS = 16
 MOST_POINTS = 160
+FEW, FEWER_POINTS = 4, 40  # of more lines than a few, or their noise hides them from each other
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ def curves(lines: Sequence[Line], across: str, up: str, written: Callable[[float
 
     The first moments of training are cut off at the top, or they would flatten all that follows.
     """
-    lines = [_thinned(line) for line in lines if len(line.points) > 1]
+    lines = [line for line in lines if len(line.points) > 1]
     if not lines:
         return ""
+    lines = [_thinned(line, MOST_POINTS if len(lines) <= FEW else FEWER_POINTS) for line in lines]
     x_most = max(x for line in lines for x, _ in line.points) or 1.0
     y_least = min(y for line in lines for _, y in line.points)
     y_most = max(max(y for _, y in line.points[len(line.points) // 12 :]) for line in lines)
@@ -144,13 +148,15 @@ def ticks(least: float, most: float, about: int) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _thinned(line: Line) -> Line:
-    """At most ``MOST_POINTS`` points, the first and the last among them."""
-    count = len(line.points)
-    if count <= MOST_POINTS:
+def _thinned(line: Line, most: int) -> Line:
+    """At most so many points: the first, the last, and means of those that stand together between them."""
+    first, *between, last = line.points
+    if len(between) <= most - 2:
         return line
-    kept = sorted({round(at * (count - 1) / (MOST_POINTS - 1)) for at in range(MOST_POINTS)})
-    return Line(line.name, line.colour, line.dashed, tuple(line.points[at] for at in kept))
+    cuts = [round(at * len(between) / (most - 2)) for at in range(most - 1)]
+    parts = [between[start:stop] for start, stop in pairwise(cuts)]
+    means = [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts]
+    return Line(line.name, line.colour, line.dashed, (first, *means, last))
 
 
 def _word(text: str) -> str:

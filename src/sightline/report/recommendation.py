@@ -86,10 +86,17 @@ def _answer(results: Results, question: _Question, entrants: Sequence[tuple[Fami
     beaten = _beats_floors(results, question, score)
     if len(ranked) == 1:
         return f"{_capital(purpose)}: {best.family} is the only one measured here, at {figure}.{beaten}"
+    bounds = [
+        (family.family, other) for family, other in ranked[1:] if score.class_ == "exact" and other.class_ == "bound"
+    ]
+    ranked = [one for one in ranked if one[0].family not in dict(bounds)]
+    beaten = _only_bounded(question, best.family, bounds) + beaten
     level = [
         family.family for family, other in ranked[1:] if not _better(results, question, best, score, family, other)
     ]
     if not level:
+        if len(ranked) == 1:
+            return f"{_capital(purpose)}: {best.family} has the best value, {figure}.{beaten}"
         second, runner_up = ranked[1]
         return (
             f"{_capital(purpose)}: take {best.family}, {figure}; the next is {second.family}, "
@@ -104,10 +111,16 @@ def _answer(results: Results, question: _Question, entrants: Sequence[tuple[Fami
     )
 
 
+def _only_bounded(question: _Question, best: str, bounds: Sequence[tuple[str, Score]]) -> str:
+    """That nothing is decided about those whose true value may lie anywhere below what is known of it."""
+    if not bounds:
+        return ""
+    known = _listed([f"{family} ({_figure(score, question)})" for family, score in bounds])
+    return f" Only a bound is known of {known}: whether {best} is better is not decided."
+
+
 def _better(results: Results, question: _Question, best: Family, score: Score, other: Family, others: Score) -> bool:
     """Whether the best is better than another by more than chance."""
-    if score.class_ == "exact" and others.class_ == "bound":
-        return False  # the other's true value lies somewhere below its bound
     paired = results.difference(best.family, other.family, question.score)
     if paired is not None:
         if paired.low is None or paired.high is None:

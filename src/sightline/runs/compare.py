@@ -62,6 +62,7 @@ def compare(
     seed: int = 0,
     rate: float = 0.0,
     horizon: int = 0,
+    scoring: float = 0.0,
     tokenizer: str = "bpe",
     field: str = "text",
     label: str = "",
@@ -95,6 +96,8 @@ def compare(
         seed: the first seed.
         rate: factor on the learning rates of every family; 0: the swept ones.
         horizon: on a table of numbers, how many are forecast at once; 0: by the length of the series, at most 24.
+        scoring: seconds that scoring may take the costliest family, which decides how much text is scored;
+            0: a quarter of what the first family trains for.
         tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
         field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label, for the understanding probe.
@@ -122,7 +125,7 @@ def compare(
     else:
         wanted = Comparison(
             tuple(_families(families)), Source(corpus, field, label, documents, strict, tokenizer), size, context,
-            batch, budget, seed, seeds, rate, device, threads, dtype, horizon,
+            batch, budget, seed, seeds, rate, device, threads, dtype, horizon, scoring,
         )  # fmt: skip
     numbers = reads_numbers(wanted.source)
     if numbers:
@@ -177,7 +180,8 @@ def _check(wanted: Comparison) -> None:
         raise SightlineError(
             f"rows of {wanted.context} tokens are too short to write passages in", f"Use {LEAST_CONTEXT} or more"
         )
-    for name, value in (("batch", wanted.batch), ("rate", wanted.rate), ("horizon", wanted.horizon)):
+    for name in ("batch", "rate", "horizon", "scoring"):
+        value = getattr(wanted, name)
         if value < 0 or not math.isfinite(value):
             raise SightlineError(f"a {name} of {value} means nothing", "Use 0 for the default, or more")
 
@@ -240,7 +244,7 @@ def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]
 
     lead = objective_for(wanted.families[0], ground.tokenizer, {})
     first = drafted(ground, lead, **_settings(wanted), seed=wanted.seed)
-    examination = Examination.of(ground, first, folder, wanted.families)
+    examination = Examination.of(ground, first, folder, wanted.families, wanted.scoring)
     outcomes: dict[str, list[dict[str, Any]]] = {}
     for name in dict.fromkeys([*wanted.families, FLOOR]):
         for number in range(wanted.seeds if name != FLOOR else 1):  # counting has no chance in it

@@ -130,6 +130,7 @@ class Comparison(_Kept):
     source, size, context, batch, budget : as in ``Recipe``; 0 is the size's own.
     rate : factor on the learning rates; 0: the swept ones. device, threads, dtype : where and how it runs.
     horizon : numbers of a forecast, where the corpus is a table of numbers; 0: by its length.
+    scoring : seconds that scoring may take the costliest family; 0: a quarter of what the first trains for.
     """
 
     families: tuple[str, ...]
@@ -145,11 +146,13 @@ class Comparison(_Kept):
     threads: int
     dtype: Literal["auto", "float32", "bfloat16"]
     horizon: int = 0
+    scoring: float = 0.0
     version: int = VERSION
 
     def difference(self, other: Comparison) -> str:
         """The first setting by which another recipe is another comparison, or nothing: families and seeds extend it."""
-        found = _first_difference(self, other, ("size", "context", "batch", "budget", "seed", "rate", "horizon"))
+        names = ("size", "context", "batch", "budget", "seed", "rate", "horizon", "scoring")
+        found = _first_difference(self, other, names)
         return found or _other_text(self.source, other.source)
 
 

@@ -57,7 +57,8 @@ def as_svg(
     shown = [escape(label) for label in labels] if labels else []
     margin = 7 * max((len(label) for label in labels), default=0) + 8 if labels else 0
     head = 18 if title else 0
-    width, height = margin + columns * cell, head + margin + rows * cell
+    width = max(margin + columns * cell, 7 * len(title))  # of a fixed-width letter of this size
+    height = head + margin + rows * cell
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(title or "sight")}" font-family="ui-monospace, monospace" font-size="11">'
