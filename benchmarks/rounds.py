@@ -4,7 +4,7 @@ The same model, rounds and policy; both sides must write the same tokens. "plain
 asks the head about all of them; "Sightline" asks the head about open places only, and block diffusion keeps the states
 of finished blocks.
 
-    python benchmarks/rounds.py [--blocks 5] [--seconds 2] [--batches 1 16]
+    python benchmarks/rounds.py [--blocks 3] [--seconds 1.5] [--batches 1 16]
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def writing(model: Model, policy: Policy, prompts: np.ndarray, plain: bool) -> C
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--blocks", type=int, default=5)
-    asked.add_argument("--seconds", type=float, default=2.0)
+    asked.add_argument("--blocks", type=int, default=3)
+    asked.add_argument("--seconds", type=float, default=1.5)
     asked.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     chosen = asked.parse_args()
     shape = sizes.shape("mini", VOCABULARY)
