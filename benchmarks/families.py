@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--families", default=EVERY)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--scoring", type=float, default=90.0, help="seconds, of the costliest family")
+    parser.add_argument("--scoring", type=float, default=60.0, help="seconds, of the costliest family")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     title, language = CORPORA[given.corpus]
