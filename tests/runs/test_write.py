@@ -16,10 +16,11 @@ import torch
 from sightline import hub
 from sightline.data import train_tokenizer
 from sightline.errors import SightlineError
+from sightline.evaluation.sample import BLOCK
 from sightline.objectives import FAMILIES as ALL
 from sightline.objectives.model import Model, built
 from sightline.runs.texts import prompts, read_all
-from sightline.runs.write import BLOCK, embed, fill, generate, score
+from sightline.runs.write import embed, fill, generate, score
 from sightline.stacks.transformer import Shape
 
 FAMILIES = {name: kind for name, kind in ALL.items() if kind.reads == "text"}

@@ -111,6 +111,21 @@ def evaluation_sample(
     return _compact(replace(everything, pieces=tuple(drawn), share=share, note=note))
 
 
+def all_pieces(documents: Sequence[Document], tokenizer: Tokenizer, share: float, seed: int) -> Sample:
+    """Every document, in order; where they are few, in blocks, which the bootstrap draws. Nothing is left out."""
+    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
+    encoded = tokenizer.encode_many([one.text for one in documents], "tokenizing")
+    tokens = tuple(with_marks(ids, tokenizer) for ids in encoded)
+    weights = tuple(lengths[ids] for ids in tokens)
+    pieces = tuple(Piece(number, 0, len(sizes), int(sizes.sum())) for number, sizes in enumerate(weights))
+    whole = Sample(tokens, weights, pieces, False, share, seed, f"{len(pieces):,} documents")
+    if len(documents) >= FEW or not tokenizer.lossless:
+        return whole
+    cut = _in_blocks(whole, tokenizer)
+    pieces = tuple(sorted(cut.pieces, key=lambda piece: (piece.document, piece.first)))
+    return replace(cut, pieces=pieces, note=f"{len(pieces):,} blocks")
+
+
 def _all_of(documents: Sequence[Document], tokenizer: Tokenizer, seed: int) -> Sample:
     """Every document as one piece, or cut in blocks where there are few of them; in drawn order."""
     kept = [document for document in documents if document.text]

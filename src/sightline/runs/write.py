@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json as jsons
 import shlex
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..data import Document, Tokenizer
-    from ..evaluation.sample import Sample
     from ..evaluation.score import Score
     from ..objectives.model import Model
     from ..objectives.pen import Text
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 Dtype = Literal["auto", "float32", "bfloat16"]
 Loop = Literal["sightline", "ctranslate2"]
 
-FEW = 30  # documents below which the interval is drawn over blocks of them
-BLOCK = 1000  # bytes
 SHOWN = 20  # documents that are listed one by one
 VECTORS = Path("vectors.npy")
 
@@ -331,6 +326,7 @@ def score(
         json: also write the scores, and those of every document, to this file.
     """
     from ..evaluation.bits import continuation_bits_per_byte, infilling_bits_per_byte, whole_texts
+    from ..evaluation.sample import all_pieces
     from ..evaluation.score import scored
 
     if not 0 < share <= 1:
@@ -338,7 +334,7 @@ def score(
     found = read_all(texts, part=part, field=field, documents=documents)
     with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
         model = _two_sided(model) if both_sides else model
-        sample = _sample(found, model.tokenizer, share, seed)
+        sample = all_pieces(found, model.tokenizer, share, seed)
         whole, *halves = whole_texts(model, sample)
         if whole.missing and not model.tokenizer.lossless:
             raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
@@ -505,36 +501,6 @@ def _kept(result: Result, path: Path | None) -> Result:
     if path is not None:
         write_json(Path(path), result.record())
     return result
-
-
-def _sample(documents: Sequence[Document], tokenizer: Tokenizer, share: float, seed: int) -> Sample:
-    """Every document, in order; where they are few, in blocks, which the bootstrap draws."""
-    import numpy as np
-
-    from ..evaluation.sample import Piece, Sample, with_marks
-
-    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
-    encoded = tokenizer.encode_many([one.text for one in documents], "tokenizing")
-    tokens = tuple(with_marks(ids, tokenizer) for ids in encoded)
-    weights = tuple(lengths[ids] for ids in tokens)
-    few = len(documents) < FEW and tokenizer.lossless
-    pieces: list[Piece] = []
-    for number, sizes in enumerate(weights):
-        cuts = _cuts(sizes) if few else [0, len(sizes)]
-        pieces += [Piece(number, first, last, int(sizes[first:last].sum())) for first, last in itertools.pairwise(cuts)]
-    note = f"{len(pieces):,} {'blocks' if few else 'documents'}"
-    return Sample(tokens, weights, tuple(pieces), few, share, seed, note)
-
-
-def _cuts(sizes: NDArray[np.int64]) -> list[int]:
-    """Where a document's tokens, of so many bytes each, are cut into blocks of about ``BLOCK`` bytes."""
-    import numpy as np
-
-    block = (np.cumsum(sizes) - sizes) // BLOCK
-    cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(sizes)]
-    if len(cuts) > 2 and int(sizes[cuts[-2] :].sum()) < BLOCK // 2:
-        del cuts[-2]  # a short tail joins the block before it
-    return cuts
 
 
 def _target(out: Path | None) -> Path:
