@@ -142,6 +142,25 @@ def test_in_half_precision_it_is_as_near_to_fp32_as_torch(shape: dict[str, Any],
     assert close(mine, exact, 0.05)
 
 
+@pytest.mark.parametrize("lines", [9, 17, 33, 64])
+def test_many_rows_of_halves_are_answered_as_one_alone(lines: int) -> None:
+    """Where the processor has tiles, many rows go through them, in groups that may overlap."""
+    stack, head = parts(half=True)
+    view, tokens = question(lines)
+
+    def answers(view: View, tokens: np.ndarray) -> torch.Tensor:
+        cache = Cache()
+        by_torch(stack, head, piece(view, 0, 14), tokens, cache)
+        said = native.answered(stack, head, piece(view, 14, 15), tokens, cache)
+        assert said is not None
+        return said
+
+    together = answers(view, tokens)
+    for line in (0, lines // 2, lines - 1):
+        alone = slice(line, line + 1)
+        assert close(together[alone], answers(view.lines(alone), tokens[alone]), 0.02)
+
+
 def test_lines_leave_change_places_and_are_repeated() -> None:
     stack, head = parts()
     view, tokens = question(5)

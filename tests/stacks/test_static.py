@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_native import VARIANTS, T, by_torch, close, parts, piece, question
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn import functional as F
 
 from sightline.sight import near, opening, past
 from sightline.stacks import static
@@ -118,6 +119,25 @@ def test_it_is_one_graph_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
             expected = by_torch(stack, head, new, tokens, growing)
             assert close(static.replayed(stack, head, new, tokens, cache, compiled=True), expected)
     assert graphs.frame_count == 1
+
+
+@pytest.mark.parametrize("shape", VARIANTS[:4], ids=str)
+def test_products_of_one_row_may_be_sums(shape: dict[str, Any]) -> None:
+    torch._dynamo.reset()
+    stack, head = parts(**shape)
+    graphs = CompileCounterWithBackend("aot_eager")
+
+    @torch.compile(backend=graphs, dynamic=False, fullgraph=True)
+    def summed(look: Any) -> torch.Tensor:
+        with static.Sums():
+            return head.logits(stack(look))
+
+    for lines, count in ((1, 1), (2, 1)):
+        view, tokens = question(lines)
+        look = static.Look.of(piece(view, 0, 1), tokens)
+        assert close(summed(look), head.logits(stack(look)))
+        products = [node for graph in graphs.graphs for node in graph.graph.nodes if node.target is F.linear]
+        assert bool(products) == (lines > 1) and graphs.frame_count == lines * count
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])

@@ -37,6 +37,7 @@ from sightline.sight import View
 from sightline.stacks.transformer import Shape
 from sightline.training import loop
 from sightline.training.checkpoint import checkpoints, newest
+from sightline.training.questions import Asker
 from sightline.training.settings import Optimization, Schedule, Settings
 
 WORDS = Vocabulary(32, 32, pad=0, bos=1, eos=2, mask=3, specials=(0, 1, 2, 3))
@@ -136,6 +137,14 @@ def test_accumulation_leaves_the_run_unchanged(tmp_path: Path) -> None:
         loop.train(model, rows_of, Settings(4, 4, accumulation=parts), tmp_path / str(parts))
         runs.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
     assert torch.allclose(runs[0], runs[1], atol=2e-4)
+
+
+def test_questions_made_ahead_leave_the_run_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [trained(tmp_path / "as wanted", Masked, accumulation=2)]
+    monkeypatch.setattr(loop, "Asker", lambda make, steps, ahead: Asker(make, steps, ahead=True))
+    runs.append(trained(tmp_path / "ahead", Masked, accumulation=2))
+    one, other = (model.state_dict() for model in runs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 KILLED = """

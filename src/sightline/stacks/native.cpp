@@ -5,8 +5,8 @@
 // Weights are packed once (`sightline_pack`): 16 outputs side by side, so that a product is a run over memory in order,
 // with no sum across a register. A product of many rows keeps a tile of rows x outputs in registers and reads each
 // weight once per tile. Weights are fp32, or bf16 (sums, norms, softmax and the residual stream are always fp32).
-// Vectors are the compiler's own (16 floats), so the same text serves AVX2 and AVX-512; only the bf16 dot product is
-// an instruction by name, where the processor has it.
+// Vectors are the compiler's own (16 floats), so the same text serves AVX2 and AVX-512; only products of bf16 are
+// instructions by name, where the processor has them: of vectors, and of tiles (AMX) where there are many rows.
 
 #include <algorithm>
 #include <cmath>
@@ -18,6 +18,13 @@
 #define DOT 1
 #else
 #define DOT 0
+#endif
+#if DOT && defined(__AMX_BF16__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define TILES 1
+#else
+#define TILES 0
 #endif
 
 namespace {
@@ -245,11 +252,93 @@ struct Share {  // of `count` things, those of one thread
     Share(int64_t count, int me, int team) : start(count * me / team), end(count * (me + 1) / team) {}
 };
 
+#if TILES
+// A thread's tiles: 0 to 3 for sums, 4 and 5 for so many rows of inputs, 6 and 7 for two blocks of weights, which lie
+// packed as the instruction reads them.
+struct Palette {
+    uint8_t number = 1, start = 0, reserved[14] = {};
+    uint16_t bytes[16] = {};
+    uint8_t rows[16] = {};
+    explicit Palette(int64_t count) {
+        for (int i = 0; i < 8; i++) bytes[i] = 64, rows[i] = (uint8_t)(i < 6 ? count : 16);
+    }
+};
+
+bool tiles_allowed() {  // by the kernel, which a process asks once
+    constexpr long ASK = 0x1023, TILE_DATA = 18;
+    static const bool allowed = syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+    return allowed;
+}
+
+// Sums of `G` groups of rows and `N` blocks of 16 outputs, to [G][N] tiles of 16 x 16.
+template <int G, int N>
+void multiplied(const uint16_t *w, int64_t block, int64_t depth, const uint16_t *x, const uint16_t *more, int64_t stride,
+                float *out) {
+    _tile_zero(0);
+    if constexpr (N == 2) _tile_zero(1);
+    if constexpr (G == 2) _tile_zero(2);
+    if constexpr (G == 2 && N == 2) _tile_zero(3);
+    for (int64_t i = 0; i < depth; i += 2 * LANES) {
+        _tile_loadd(6, w + i * LANES, 64);
+        if constexpr (N == 2) _tile_loadd(7, w + block + i * LANES, 64);
+        _tile_loadd(4, x + i, stride * 2);
+        _tile_dpbf16ps(0, 4, 6);
+        if constexpr (N == 2) _tile_dpbf16ps(1, 4, 7);
+        if constexpr (G == 2) {
+            _tile_loadd(5, more + i, stride * 2);
+            _tile_dpbf16ps(2, 5, 6);
+            if constexpr (N == 2) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    constexpr int64_t TILE = 256;
+    _tile_stored(0, out, 64);
+    if constexpr (N == 2) _tile_stored(1, out + TILE, 64);
+    if constexpr (G == 2) _tile_stored(2, out + N * TILE, 64);
+    if constexpr (G == 2 && N == 2) _tile_stored(3, out + 3 * TILE, 64);
+}
+
+// The same as `product` below, for more rows than it keeps in registers. Groups of rows are of one size: the last
+// begins where the one before has not ended, and leaves those rows to it.
+template <class Sink>
+void product_of_tiles(const uint16_t *w, int64_t depth, int64_t outputs, const uint16_t *x, int64_t stride, int64_t rows,
+                      int me, int team, Sink sink) {
+    const Share mine((outputs + LANES - 1) / LANES, me, team);
+    const int64_t groups = (rows + 15) / 16, size = (rows + groups - 1) / groups, step = depth * LANES;
+    const Palette palette(size);
+    _tile_loadconfig(&palette);
+    alignas(64) float out[4 * 256];
+    for (int64_t block = mine.start; block < mine.end; block += 2) {
+        const int64_t n = std::min<int64_t>(2, mine.end - block);
+        for (int64_t group = 0; group < groups; group += 2) {
+            const int64_t g = std::min<int64_t>(2, groups - group);
+            int64_t from[2];
+            for (int64_t i = 0; i < 2; i++) from[i] = std::min((group + i) * size, rows - size);
+            const uint16_t *weights = w + block * step, *one = x + from[0] * stride, *two = x + from[1] * stride;
+            if (g == 2 && n == 2) multiplied<2, 2>(weights, step, depth, one, two, stride, out);
+            else if (g == 2) multiplied<2, 1>(weights, step, depth, one, two, stride, out);
+            else if (n == 2) multiplied<1, 2>(weights, step, depth, one, two, stride, out);
+            else multiplied<1, 1>(weights, step, depth, one, two, stride, out);
+            for (int64_t i = 0; i < g; i++)
+                for (int64_t row = (group + i) * size; row < from[i] + size; row++)
+                    for (int64_t j = 0; j < n; j++)
+                        sink(row, (block + j) * LANES, load(out + (i * n + j) * 256 + (row - from[i]) * LANES));
+        }
+    }
+    _tile_release();
+}
+#endif
+
 // rows x outputs of a packed matrix: sink(row, output, 16 sums) for this thread's share of the outputs.
 template <class W, class X, class Sink>
 void product(const void *packed, int64_t depth, int64_t outputs, const X *x, int64_t stride, int64_t rows, int me,
              int team, Sink sink) {
     const W *w = (const W *)packed;
+#if TILES
+    if constexpr (sizeof(X) == 2) {
+        if (rows > ROWS && depth % (2 * LANES) == 0 && tiles_allowed())
+            return product_of_tiles(w, depth, outputs, x, stride, rows, me, team, sink);
+    }
+#endif
     const int64_t step = (sizeof(W) == 2 ? up(depth, 2) : depth) * LANES;
     const Share mine((outputs + LANES - 1) / LANES, me, team);
     const int64_t tiles = (rows + ROWS - 1) / ROWS;

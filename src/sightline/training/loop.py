@@ -29,6 +29,7 @@ from ..progress import bar, say
 from .checkpoint import Checkpoint, generator_state, newest, saved
 from .log import Log
 from .optimizer import Optimizers
+from .questions import Asker, Questions
 from .settings import Settings
 from .working import Working
 
@@ -143,10 +144,10 @@ def stepper(
     In a ``world`` of several processes each reads its share of a step's rows by its own ``rows_of`` (``Order.shard``),
     is left its share of the model, and gives the loss over all of them.
     """
-    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None, world)
+    loop = _Loop(model, rows_of, settings, Path(), 0.0, 0.0, 0.0, None, world, progress=lambda number: 0.0)
 
     def step(number: int) -> float:
-        loss, _, _ = loop.gradients(number, progress=0.0)
+        loss, _, _ = loop.gradients(number)
         loop.optimizers.step(settings.schedule.factor(0, settings.steps))
         return loss
 
@@ -178,8 +179,10 @@ class _Loop:
         bytes_per_token: float,
         names: Callable[[Rows], list[str]] | None,
         world: World | None = None,
+        progress: Callable[[int], float] | None = None,
     ) -> None:
         self.model, self.rows_of, self.settings = model, rows_of, settings
+        self.progress = progress or (lambda number: number / settings.steps)
         self.folder, self.flops, self.peak = folder, flops_per_step, peak
         self.bytes_per_token, self.names = bytes_per_token, names
         self.draws = Draws(settings.seed)
@@ -193,6 +196,7 @@ class _Loop:
         self.saved_at = time.monotonic()
         # A shared model is gathered in the type of the products, and needs no copies.
         self.working = Working(model, getattr(torch, settings.dtype) if world is None else torch.float32)
+        self.asker = Asker(self._questions, settings.steps, ahead=model.device.type == "cuda")
         if settings.compiled:
             working = self.working.model  # one graph per kind of view, whatever a batch happens to hold
             working.kernel = working.kernel or ("flex" if working.device.type == "cuda" else "mask")
@@ -257,7 +261,7 @@ class _Loop:
         start = time.perf_counter()
         counted = state.tokens, state.slots, state.asked, state.waiting
         with torch.random.fork_rng(devices=[]):
-            self.gradients(state.step, state.step / self.settings.steps)
+            self.gradients(state.step)
         self.optimizers.drop()
         state.tokens, state.slots, state.asked, state.waiting = counted
         say(f"compiled in {time.perf_counter() - start:.0f} s (not counted)")
@@ -277,7 +281,7 @@ class _Loop:
 
     def _step(self, number: int, log: Log) -> float | None:
         """One guarded update; the loss, or None where the guard skipped it."""
-        loss, size_of_gradient, rows = self.gradients(number, number / self.settings.steps)
+        loss, size_of_gradient, rows = self.gradients(number)
         state = self.state
         if self._bad(loss, size_of_gradient):
             self._skip(number, rows, loss, size_of_gradient, log)
@@ -287,15 +291,22 @@ class _Loop:
         state.skipped_in_a_row = 0
         return loss
 
-    def gradients(self, number: int, progress: float) -> tuple[float, float, Rows]:
+    def _questions(self, number: int) -> Questions:
+        objective, parts = self.model.objective, self.settings.accumulation
+        rows = self.rows_of(number)
+        size = rows.count // parts
+        micro = [rows.take(slice(part * size, (part + 1) * size)) for part in range(parts)]
+        return Questions(
+            rows, micro, [objective.ask(part, self.draws.of(part), self.progress(number)) for part in micro]
+        )
+
+    def gradients(self, number: int) -> tuple[float, float, Rows]:
         """Loss and gradient of one step: what it came to, the gradient's size, and the rows it read."""
         settings, model, state = self.settings, self.working.model, self.state
         objective = model.objective
         start = time.perf_counter()
-        rows = self.rows_of(number)
-        size = rows.count // settings.accumulation
-        micro = [rows.take(slice(part * size, (part + 1) * size)) for part in range(settings.accumulation)]
-        views = [objective.ask(part, self.draws.of(part), progress) for part in micro]
+        questions = self.asker(number)
+        rows, micro, views = questions.rows, questions.parts, questions.views
         counts: dict[str, float] = {}
         for asked in views:
             for name, count in objective.counts(asked).items():
@@ -356,7 +367,7 @@ class _Loop:
         with torch.no_grad():
             for line in range(rows.count):
                 one = rows.take(slice(line, line + 1))
-                views = self.model.objective.ask(one, self.draws.of(one), number / self.settings.steps)
+                views = self.model.objective.ask(one, self.draws.of(one), self.progress(number))
                 terms = self.model.objective.learn(self.model, one, views, self.draws.of(one, stream=1))
                 losses.append(float(sum(float(term.total) for term in terms)))
         odd = [line for line, loss in enumerate(losses) if not math.isfinite(loss)]
