@@ -6,18 +6,20 @@
 
 The factor multiplies the optimizer's default rates. What it finds goes into ``src/sightline/runs/rates.py`` by hand, so
 that a change of defaults is a change that somebody read. A flat optimum keeps the factor 1, and so does one that
-another seed does not show.
+another seed does not show. The table is written after every trial; the same command goes on where it stopped, and
+other families are added to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import data_folder, described, write
+from machine import RESULTS, data_folder, described, write
 
 from sightline.objectives import FAMILIES
 from sightline.runs.ground import laid, objective_for
@@ -41,13 +43,17 @@ def main() -> None:
     given = parser.parse_args()
     factors = [float(factor) for factor in given.factors.split(",")]
     corpus = str(data_folder() / "lm_en" / "wikitext2") if given.corpus == "wikitext2" else given.corpus
-    found: dict[str, list[dict[str, Any]]] = {}
+    name = f"rates-{given.size}-{given.steps}-seed{given.seed}"
+    kept = RESULTS / f"{name}.json"
+    found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text())["trials"] if kept.exists() else {}
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)
         ground = laid(Source(corpus), folder, 0, given.device, given.threads, "auto")
-        every = [name for name, kind in FAMILIES.items() if kind.stack == "transformer"]
+        every = [name for name, kind in FAMILIES.items() if kind.stack in ("transformer", "pair", "two")]
         for family in given.families.split(",") if given.families else every:
             for factor in factors:
+                if any(trial["factor"] == factor for trial in found.get(family, [])):
+                    continue
                 objective = objective_for(family, ground.tokenizer, {})
                 recipe = drafted(
                     ground, objective, size=given.size, budget=f"{given.steps}steps", seed=given.seed, rate=factor
@@ -59,6 +65,12 @@ def main() -> None:
                 done = train(model, rows_of, recipe.settings, place, validate=validation(ground, recipe))
                 found.setdefault(family, []).append({"factor": factor, "dev": done.best_dev or math.inf})
                 print(family, found[family][-1], flush=True)
+                store(name, found, given)
+
+
+def store(name: str, found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> None:
+    """The table so far; a family is chosen for once its trials hold the default."""
+    factors = sorted({trial["factor"] for trials in found.values() for trial in trials})
     lines = [
         f"# Learning rates at {given.size}: {given.steps} steps on {given.corpus}, seed {given.seed}",
         "",
@@ -70,10 +82,11 @@ def main() -> None:
     chosen: dict[str, float] = {}
     for family, trials in found.items():
         best = min(trials, key=lambda trial: trial["dev"])
-        plain = next(trial for trial in trials if trial["factor"] == 1.0)
-        chosen[family] = 1.0 if plain["dev"] - best["dev"] < FLAT else best["factor"]
-        cells = " | ".join(f"{trial['dev']:.4f}" for trial in trials)
-        lines.append(f"| {family} | {cells} | {chosen[family]:g} |")
+        losses = {trial["factor"]: trial["dev"] for trial in trials}
+        if 1.0 in losses:
+            chosen[family] = 1.0 if losses[1.0] - best["dev"] < FLAT else best["factor"]
+        cells = " | ".join(f"{losses[factor]:.4f}" if factor in losses else "" for factor in factors)
+        lines.append(f"| {family} | {cells} | {chosen.get(family, '')} |")
     record = {
         "about": described(["torch", "numpy"]),
         "size": given.size,
@@ -81,7 +94,7 @@ def main() -> None:
         "trials": found,
         "chosen": chosen,
     }
-    write(f"rates-{given.size}-{given.steps}-seed{given.seed}", record, "\n".join([*lines, ""]))
+    write(name, record, "\n".join([*lines, ""]), show=False)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from sightline.decoders.canvas import Canvas
 from sightline.objectives import Objective
 from sightline.objectives.model import Model, built
 from sightline.sight import NOTHING, View, cacheable, forbid_leaks, isolated, reach, score_of
-from sightline.stacks.cache import Cache
 from sightline.stacks.pair import Pair
 from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.two import Two
 
 PAD, BOS, EOS, MASK = 0, 1, 2, 3
 END = 16  # of the words; marks of mixtures and spans come after them
@@ -52,7 +52,7 @@ class Subject:
         objective = self.make(vocabulary)
         shape = Shape(layers * len(objective.halves), 32, 4, vocabulary.padded, 64, rope_base=100.0)
         model = built(objective, shape, Spelled(vocabulary), seed)  # type: ignore[arg-type]
-        if isinstance(model.stack, Transformer | Pair):
+        if isinstance(model.stack, Transformer | Pair | Two):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 torch.nn.init.normal_(model.head.weight, std=0.5)  # answers that differ
@@ -147,9 +147,10 @@ def gradients_flow_only_where_seen(subject: Subject) -> None:
         reached = reach(view, model.depth)[0]
         entered: list[torch.Tensor] = []  # stream by stream, in the order of the slots
         stack = model.answering(view).stack
+        halves = [stack.encoder, stack.decoder] if isinstance(stack, Two) else getattr(stack, "halves", [stack])
         handles = [
             half.layers[0].register_forward_pre_hook(lambda _, given, kept=entered: kept.append(given[0]))
-            for half in getattr(stack, "halves", [stack])
+            for half in halves
         ]
         states = model.states(view, rows.tokens)
         for handle in handles:
@@ -247,7 +248,7 @@ def writes_the_same_with_a_cache(subject: Subject) -> None:
     if not all(cacheable(view) for view in views):
         return
     backward = model.objective.writes_from == "right"
-    cache, fed = Cache(), np.zeros((2, 0), np.int64)
+    cache, fed = model.cache(), np.zeros((2, 0), np.int64)
     for written in range(2, 9):
         given = rows.tokens[:, -written:] if backward else rows.tokens[:, :written]
         gap = [9 - written] * 2
@@ -263,7 +264,7 @@ def writes_the_same_with_a_cache(subject: Subject) -> None:
         same = (fed[:, :both] == view.shows[:, :both]).all(0)
         new = int(np.append(same, False).argmin())  # a query that stood there gives way to the token that was asked
         cache.cut(new)
-        kept = model.logits(view.tail(new), canvas.tokens, cache)[:, -1]
+        kept = model.logits(view.tail(cache.count), canvas.tokens, cache)[:, -1]
         fed = view.shows
         assert torch.allclose(plain, kept, atol=1e-5)
 

@@ -36,6 +36,7 @@ from sightline.objectives import (
     Blank,
     BlockDiffusion,
     Causal,
+    Denoise,
     Diffusion,
     Masked,
     Mix,
@@ -69,7 +70,7 @@ SUBJECTS |= {  # families that may be of another stack
 }
 KINDS = {name: FAMILIES[name.partition(",")[0]] for name in SUBJECTS}
 EXACT = [name for name, subject in SUBJECTS.items() if subject.make(WORDS).score_class == "exact"]
-LEARNED = [name for name, kind in KINDS.items() if kind.stack in ("transformer", "pair")]
+LEARNED = [name for name, kind in KINDS.items() if kind.stack in ("transformer", "pair", "two")]
 
 ANY: list[Callable[[Subject], None]] = [
     does_not_leak,
@@ -110,6 +111,10 @@ VARIED = {
     "blank short": lambda v: Blank(v, rate=0.4, span=2, sentences=0, documents=0),
     "blank sentences": lambda v: Blank(v, sentences=1, documents=0, forget=0.3),
     "blank documents": lambda v: Blank(v, sentences=0, documents=1, least=0.2, empty=0, shuffle=False),
+    "denoise infilling": lambda v: Denoise(v, "infilling", rate=0.3),
+    "denoise begun with its end": lambda v: Denoise(v, "infilling", rate=0.3, start="eos"),
+    "denoise spans begun with their end": lambda v: Denoise(v, start="eos"),
+    "denoise deep and shallow": lambda v: Denoise(v, rate=0.3, span=2, encoder_layers=2, decoder_layers=1),
     "mix ul2": lambda v: Mix(v, UL2),
     "mix of sights": lambda v: Mix(v, SIGHTS, by=3),
 }

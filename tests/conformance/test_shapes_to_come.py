@@ -122,6 +122,7 @@ def model_of(shapely: Shapely) -> Model:
 
 
 class _Owner:
+    stack = "transformer"
     vocabulary = Vocabulary(64, 64)
     shows_nothing = False  # the shapes say so themselves
     position_tables = 1

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 STEPS, BATCH, CONTEXT = 10, 4, 48
 TOLERANCE = 2e-3  # nats
 LEARNED: dict[str, dict[str, Any]] = {
-    name: {} for name, kind in FAMILIES.items() if kind.stack in ("transformer", "pair")
+    name: {} for name, kind in FAMILIES.items() if kind.stack in ("transformer", "pair", "two")
 }
 LEARNED |= {f"two_way, {body}": {"body": body} for body in ("lstm", "original")}
 

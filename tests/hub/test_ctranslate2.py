@@ -119,12 +119,15 @@ def test_other_sights_and_stacks_have_no_place(tokenizer: Tokenizer) -> None:
     assert lacking.pop("electra") == ("a judge instead of a head that predicts tokens",)
     assert lacking.pop("ngram") == ("a table instead of a transformer",)
     assert lacking.pop("two_way") == ("a pair instead of a transformer",)
+    assert lacking.pop("denoise") == ("an encoder and a decoder instead of one transformer",)
     assert lacking.pop("cbow") == ("a bag instead of a transformer",)
     assert lacking.pop("blank") == ("the sight of blank", "2 tables of positions")
     assert lacking == {name: (f"the sight of {name}",) for name in lacking}
 
 
-def test_a_dense_layer_before_the_table_has_no_place(tokenizer: Tokenizer) -> None:
+def test_what_stands_before_the_table_has_no_place(tokenizer: Tokenizer) -> None:
     model = model_of(tokenizer, LLAMA)
     model.head = Head(32, tokenizer.padded, tokenizer.unpredictable, transform=("gelu", "layer", 1e-5))
     assert layout.lacks(model) == ("a dense layer before the table",)
+    model.head = Head(32, tokenizer.padded, tokenizer.unpredictable, scale=0.5)
+    assert layout.lacks(model) == ("a scale before the table",)

@@ -26,6 +26,7 @@ from sightline.objectives.base import Objective
 from sightline.objectives.blank import Blank
 from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
+from sightline.objectives.denoise import Denoise
 from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.electra import Electra
 from sightline.objectives.hybrid import Hybrid
@@ -38,6 +39,7 @@ from sightline.objectives.two_way import TwoWay
 from sightline.sight import Rule, everything
 from sightline.stacks.head import Head
 from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.two import Two
 
 TEXT = "Two roads met under the elm; 的确."
 GPT2 = {
@@ -51,6 +53,8 @@ GPT2 = {
     "feed_bias": True,
 }
 LLAMA = {"norm": "rms", "norm_gain": True, "qk_norm": False, "activation": "silu", "gated": True}
+T5 = {"norm": "rms", "qk_norm": False, "positions": "relative", "activation": "silu", "gated": True, "scale": 1.0}
+BART = GPT2 | {"activation": "gelu", "norm_place": "post", "embedding_norm": True, "final_norm": False}
 
 
 @dataclass(frozen=True)
@@ -128,10 +132,13 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     lambda v: BlockDiffusion(v, block=2, schedule="cosine"),
     lambda v: Blank(v, forget=0.1, shuffle=False),
     lambda v: Mix(v, members="ul2", by=2),
+    lambda v: Denoise(v, encoder_layers=2, decoder_layers=1),
+    lambda v: Denoise(v, "infilling", rate=0.3, start="eos"),
 ]
 KINDS = [
     "causal", "backward", "prefix", "masked", "electra",
     "two_way", "two_way, lstm", "two_way, original", "hybrid", "diffusion", "blocks", "blank", "mix",
+    "denoise", "denoise, infilling",
 ]  # fmt: skip
 
 
@@ -203,6 +210,7 @@ def test_every_head_comes_back(tokenizer: Tokenizer, tmp_path: Path, tied: bool)
         stack.embedding if tied else None,
         bias=True,
         transform=("relu", "rms" if tied else "layer", 1e-3),
+        scale=0.25 if tied else 1.0,
     )
     torch.nn.init.normal_(head.bias)
     model = Model(objective, stack, head, tokenizer)
@@ -235,6 +243,13 @@ def test_a_table_comes_back(tokenizer: Tokenizer, tmp_path: Path) -> None:
         (Causal, GPT2 | {"head_width": 6}, "sightline"),
         (Causal, GPT2 | {"parallel": True}, "sightline"),
         (Causal, {}, "sightline"),
+        (Denoise, T5, "t5"),
+        (Denoise, T5 | {"gated": False, "activation": "relu", "head_width": 6, "relative_furthest": 40}, "t5"),
+        (Denoise, T5 | {"activation": "gelu"}, "sightline"),
+        (Denoise, T5 | {"scale": None}, "sightline"),
+        (Denoise, T5 | {"relative_both_ways": False}, "sightline"),
+        (Denoise, BART, "sightline"),
+        (Causal, T5, "sightline"),
     ],
 )
 def test_transformers_is_named_only_where_it_computes_the_same(
@@ -354,7 +369,7 @@ def test_shards_must_lie_in_the_folder(saved: Path) -> None:
 
 def test_an_architecture_that_is_not_known(saved: Path) -> None:
     edit(saved / "config.json", model_type="mystery")
-    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, electra, sightline")
+    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, electra, t5, bart, sightline")
     edit(saved / "config.json", model_type="sightline", layout=99)
     broken(saved, "layout 99")
 
@@ -378,6 +393,66 @@ def test_an_architecture_that_is_not_known(saved: Path) -> None:
 def test_settings_that_do_not_fit(llama: Path, changed: dict[str, Any], says: str) -> None:
     edit(llama / "config.json", **changed)
     broken(llama, says)
+
+
+def bart_like(tokenizer: Tokenizer) -> Model:
+    objective = Denoise(tokenizer.vocabulary, "infilling", start="eos")
+    stack = Two(Shape(2, 16, 2, tokenizer.padded, 48, **BART), 1)
+    form = hub.Form(stack.shape, tied=True, head_bias=True, decoder=1)
+    return Model(objective, stack, form.head(stack, objective.vocabulary.unpredictable), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "says"),
+    [
+        ("t5", {"feed_forward_proj": "gated-tanh"}, r"feed_forward_proj = 'gated-tanh', where one of .*gated-gelu"),
+        ("t5", {"feed_forward_proj": ["relu"]}, r"feed_forward_proj = \['relu'\]"),
+        ("t5", {"is_encoder_decoder": False}, "is_encoder_decoder = False"),
+        ("t5", {"num_decoder_layers": 2}, "disagree: layers is 3 and 2"),
+        ("t5", {"num_decoder_layers": 0}, "num_decoder_layers = 0"),
+        ("t5", {"scale_decoder_outputs": 1}, "scale_decoder_outputs = 1"),
+        ("bart", {"scale_embedding": True}, "scale_embedding = True"),
+        ("bart", {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
+        ("bart", {"decoder_ffn_dim": 32}, "decoder_ffn_dim = 32"),
+        ("bart", {"decoder_attention_heads": 1}, "decoder_attention_heads = 1"),
+        ("bart", {"max_position_embeddings": 40}, "embed_positions.weight in .* is 50 x 16, .* makes it 42 x 16"),
+    ],
+)
+def test_settings_of_two_stacks_that_do_not_fit(
+    tokenizer: Tokenizer, tmp_path: Path, name: str, changed: dict[str, Any], says: str
+) -> None:
+    model = bart_like(tokenizer) if name == "bart" else fresh(Denoise(tokenizer.vocabulary), tokenizer, **T5)
+    folder = hub.save(model, tmp_path / "model")
+    assert json.loads((folder / "config.json").read_text())["model_type"] == name
+    edit(folder / "config.json", **changed)
+    broken(folder, says)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"decoder": None}, "lacks stack.layers.0.attention.qkv.weight"),
+        ({"decoder": 2}, "cannot be an encoder and a decoder of 2"),
+        ({"decoder": "deep"}, "decoder = 'deep'"),
+        ({"stack": "transformer"}, "lacks stack.layers.0.attention.qkv.weight"),
+    ],
+)
+def test_two_stacks_of_ours_that_do_not_fit(
+    tokenizer: Tokenizer, tmp_path: Path, changed: dict[str, Any], says: str
+) -> None:
+    folder = hub.save(fresh(Denoise(tokenizer.vocabulary), tokenizer), tmp_path / "model")
+    edit(folder / "config.json", **changed)
+    broken(folder, says)
+
+
+def test_a_target_that_begins_otherwise(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = hub.save(bart_like(tokenizer), tmp_path / "model")
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((folder / file).read_text())["decoder_start_token_id"] == tokenizer.eos
+    (folder / "sightline.toml").unlink()
+    assert hub.load(folder).objective == Denoise(tokenizer.vocabulary, "infilling", rate=0.3, start="eos")
+    edit(folder / "config.json", decoder_start_token_id=tokenizer.mask)
+    broken(folder, f"decoder_start_token_id = {tokenizer.mask}.*only {tokenizer.eos}")
 
 
 def test_a_folder_without_our_notes_is_adopted(llama: Path, tokenizer: Tokenizer) -> None:

@@ -23,6 +23,8 @@ ALL = np.ones((PLACES, PLACES), dtype=bool)
 BEFORE = np.array([[1, 1, 0, 0, 0, 0]] * 3 + [[1, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0]], dtype=bool)
 PERMUTED = np.zeros((2 * PLACES - OPENING, 2 * PLACES - OPENING), dtype=bool)
 PERMUTED[:, :PLACES] = np.concatenate([BEFORE | np.eye(PLACES, dtype=bool), BEFORE[OPENING:]])
+# The opening and the sentinel of the rest, seen by all; then the start, the sentinel and the rest, each the past.
+DENOISE = np.tril(np.ones((OPENING + 3 + PLACES - OPENING,) * 2, dtype=bool)) | (np.arange(3 + PLACES) < OPENING + 1)
 
 
 def seen(name: str) -> np.ndarray:
@@ -48,6 +50,7 @@ def test_every_family_is_told_of_once() -> None:
         ("ngram", np.tril(ALL) & np.triu(ALL, -3)),
         ("permuted", PERMUTED),
         ("two_way", np.block([[np.tril(ALL), ~ALL], [~ALL, np.triu(ALL)]])),
+        ("denoise", DENOISE),
         ("linear", np.tril(ALL)),  # eight numbers back is further than the picture reaches
         ("cbow", ~np.eye(PLACES, dtype=bool)),
     ],
@@ -79,6 +82,7 @@ def test_sight_is_named_by_place() -> None:
         "ngram": "near(3) & past",
         "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
         "two_way": "past & same_stream",
+        "denoise": "opening | past",
         "linear": "near(7) & past",
         "cbow": "window(5) & ~(itself)",
     }
@@ -93,7 +97,7 @@ def test_score_classes_sides_and_stacks() -> None:
     both = dict.fromkeys(("masked", "electra", "diffusion", "cbow"), "both")
     assert sides == {"backward": "right", **both}
     stacks = {name: family.stack for name, family in TOLD.items() if family.stack != "transformer"}
-    assert stacks == {"two_way": "pair", "ngram": "table", "cbow": "bag", "linear": "linear"}
+    assert stacks == {"two_way": "pair", "denoise": "two", "ngram": "table", "cbow": "bag", "linear": "linear"}
     assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {"linear": "numbers"}
 
 

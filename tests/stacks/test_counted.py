@@ -94,9 +94,11 @@ def test_other_stacks_are_refused(changed: dict[str, Any]) -> None:
         begin_from(pairs, *made(replace(SHAPE, **changed)), seed=1)
 
 
-def test_a_shared_table_is_refused() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_table_that_is_shared_or_scaled_is_refused(shared: bool) -> None:
     pairs, _ = counted()
     stack = Transformer(SHAPE)
-    head = Head(SHAPE.width, VOCABULARY, np.array([]), tied=stack.embedding)
+    other: dict[str, Any] = {"tied": stack.embedding} if shared else {"scale": 0.5}
+    head = Head(SHAPE.width, VOCABULARY, np.array([]), **other)
     with pytest.raises(SightlineError, match="a head of its own"):
         begin_from(pairs, stack, head, seed=1)

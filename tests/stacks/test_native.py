@@ -202,6 +202,15 @@ def test_another_architecture_is_torch_s(shape: dict[str, Any]) -> None:
     assert native.answered(stack, head, piece(view, 14, 15), tokens, cache) is None
 
 
+def test_a_head_that_scales_its_states_is_torch_s() -> None:
+    stack, head = parts()
+    head.scale = 0.5
+    view, tokens = question(3)
+    cache = Cache()
+    by_torch(stack, head, piece(view, 0, 14), tokens, cache)
+    assert native.answered(stack, head, piece(view, 14, 15), tokens, cache) is None
+
+
 def test_weights_that_have_learnt_are_packed_anew() -> None:
     stack, head = parts()
     view, tokens = question(2)

@@ -150,6 +150,17 @@ def test_the_head_is_cross_entropy_in_chunks(bias: bool, monkeypatch: pytest.Mon
     assert (head.logits(states)[:, [0, 22, 23]] == -torch.inf).all()
 
 
+def test_a_head_may_scale_its_states() -> None:
+    torch.manual_seed(0)
+    states, answers, weights = torch.randn(9, 8), torch.randint(1, 22, (9,)), torch.ones(9)
+    plain, scaled = (Head(8, 24, np.array([0]), scale=scale) for scale in (1.0, 0.25))
+    scaled.load_state_dict(plain.state_dict())
+    assert torch.equal(scaled.logits(states), plain.logits(0.25 * states))
+    assert torch.equal(scaled(states, answers, weights).nats, plain(0.25 * states, answers, weights).nats)
+    lots = torch.rand(9)
+    assert torch.equal(scaled.drawn(states, lots), plain.drawn(0.25 * states, lots))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sloped", [True, False])
 def test_answers_that_fill_up_a_line_cost_nothing_on_a_gpu_either(sloped: bool, dtype: torch.dtype) -> None:

@@ -56,6 +56,7 @@ SPECIALS: dict[Role, str] = {
 }
 MODES = tuple(f"<mode:{n}>" for n in range(3))
 SPARES = tuple(f"<spare:{n}>" for n in range(100))
+SENTINELS = tuple(f"<extra_id_{n}>" for n in range(100))  # what T5 calls its spares
 RESERVED = (*SPECIALS.values(), *MODES, *SPARES)
 UNKNOWN = "<unk>"
 WHOLE = ("wordpiece", "word")  # kinds whose tokens say themselves where words begin, and hold no spaces
@@ -77,7 +78,7 @@ class Tokenizer:
     ----------
     size : ids known. padded : ``size`` rounded up to a multiple of 64, the width of a model's output.
     pad, bos, eos, mask, cls, sep : ids of specials; None where an existing tokenizer lacks one (see ``need``).
-    modes, spares : ids set aside for families and for later; empty in an existing tokenizer.
+    modes, spares : ids set aside for families and for later; of an existing tokenizer, the sentinels of T5.
     kind : ``bpe``, ``byte``, ``char``, ``wordpiece``, ``word``, or what an existing tokenizer calls its model.
     lossless : whether a hard sample comes back byte for byte; where not, no bits per byte are earned.
     fingerprint : changes when any text could be cut differently.
@@ -104,7 +105,7 @@ class Tokenizer:
         self.bos = ids["bos"] if ids["bos"] is not None else ids["eos"]
         self.eos = ids["eos"] if ids["eos"] is not None else ids["bos"]
         self.modes = tuple(vocabulary[name] for name in MODES if name in vocabulary)
-        self.spares = tuple(vocabulary[name] for name in SPARES if name in vocabulary)
+        self.spares = tuple(vocabulary[name] for name in (*SPARES, *SENTINELS) if name in vocabulary)
         layout.pop("post_processor", None)  # templates wrap a text; they do not cut it
         self.fingerprint: str = fingerprint(json.dumps(layout, sort_keys=True), *ids.values())
 

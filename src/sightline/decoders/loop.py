@@ -27,8 +27,12 @@ from .sampling import GREEDY, Sampling
 class Kept(Protocol):
     """A cache as the loop needs it: what a model made of slots whose state no longer changes."""
 
+    @property
+    def count(self) -> int:
+        """Slots held."""
+
     def cut(self, count: int) -> None:
-        """Forget every slot after the first ``count``."""
+        """Forget every slot after the first ``count``, and those before it that are of no use without them."""
 
     def lines(self, index: Tensor) -> None:
         """Keep, repeat or reorder lines."""
@@ -66,7 +70,7 @@ class _Questions(Generic[K]):
                     start = int(same.argmin())
         self.cache.cut(start)
         self.fed = slots
-        view = view.tail(start)
+        view = view.tail(self.cache.count)
         return view, self.logits(view, tokens, self.cache)
 
     def run(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .bart import BART
 from .bert import BERT
 from .electra import ELECTRA, ELECTRA_GENERATOR
 from .form import Architecture
 from .gpt2 import GPT2
 from .llama import LLAMA
+from .t5 import T5
 
 ARCHITECTURES: dict[str, Architecture] = {
-    one.class_name: one for one in (GPT2, LLAMA, BERT, ELECTRA, ELECTRA_GENERATOR)
+    one.class_name: one for one in (GPT2, LLAMA, BERT, ELECTRA, ELECTRA_GENERATOR, T5, BART)
 }
 
 

@@ -20,6 +20,8 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     objective, tokenizer = model.objective, model.tokenizer
     body, tables = model.parameter_counts()
     task = "fill-mask" if objective.writes_from == "both" and "infilling" in objective.columns else "text-generation"
+    if objective.stack == "two":
+        task = "text2text-generation"
     task = task if objective.writes else "feature-extraction"
     if model.numbers:
         task = "time-series-forecasting"
@@ -72,7 +74,8 @@ def _picture(model: Model) -> str:
         return drawn(model.objective.read(number_rows([np.zeros(PLACES)], PLACES)))
     ids = model.objective.vocabulary.ordinary[:PLACES]
     rows = Rows.of([np.asarray(ids, dtype=np.int32)], model.tokenizer)
-    return drawn(model.objective.read(rows))
+    two = model.objective.stack == "two"  # of which a text that is read shows one
+    return drawn(model.objective.pictured(rows) if two else model.objective.read(rows))
 
 
 def _results(results: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from ..sight import past
 from ..stacks.head import Head
 from ..stacks.parts import Activation
 from ..stacks.transformer import Transformer
+from ..stacks.two import Two
 
 # Its activations by our names.
 ACTIVATIONS: dict[Activation, str] = {"gelu": "GELU", "gelu_tanh": "GELUTanh", "relu": "RELU", "silu": "SWISH"}
@@ -28,6 +29,8 @@ REVISION = 1  # of what is written below; raise it when the same weights would b
 def lacks(model: Model) -> tuple[str, ...]:
     """What of a model CTranslate2 cannot do, in words; empty where it computes exactly this model."""
     stack, head, objective = model.stack, model.head, model.objective
+    if isinstance(stack, Two):
+        return ("an encoder and a decoder instead of one transformer",)
     if not isinstance(stack, Transformer):
         return (f"a {type(stack).__name__.lower()} instead of a transformer",)
     if not isinstance(head, Head):
@@ -50,6 +53,7 @@ def lacks(model: Model) -> tuple[str, ...]:
         "a table of segments": shape.segments > 0,
         "a scale of its own for attention": shape.attention_scale != shape.of_head**-0.5,
         "a dense layer before the table": head.dense is not None,
+        "a scale before the table": head.scale != 1.0,
     }
     return tuple(words for words, here in found.items() if here)
 

@@ -38,12 +38,13 @@ from ..stacks.numbers import DensityHead
 from ..stacks.pair import Pair
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
+from ..stacks.two import Two
 from .architectures import ARCHITECTURES, architecture_of
 from .card import card
 from .family import revived, told
-from .form import Architecture, Form, Settings
+from .form import Architecture, Form, Settings, marks
 from .schema import filled
-from .weights import WHOLE, adopted, given, same_layout, tensors_in, weight_files, written
+from .weights import WHOLE, adopted, given, same_layout, tensors_in, two_tables, weight_files, written
 
 CONFIG, NOTES, GENERATION, CARD = "config.json", "sightline.toml", "generation_config.json", "README.md"
 GENERATOR = "generator"  # a model folder inside another's: what proposes tokens to it
@@ -105,7 +106,7 @@ def save(
         raise SightlineError(f"{folder} holds something else than a model", "Choose another folder")
     form = (
         Form.of(model.stack, model.head)
-        if isinstance(model.stack, Transformer | Pair) and isinstance(model.head, Head | Judge)
+        if isinstance(model.stack, Transformer | Pair | Two) and isinstance(model.head, Head | Judge)
         else None
     )
     architecture = None if form is None else _architecture(form, model.objective)
@@ -116,7 +117,7 @@ def save(
             written(_tensors(model, form, architecture), aside)
             if not model.numbers:
                 model.tokenizer.save(aside)
-            _write_json(aside / GENERATION, _generation(model.objective.vocabulary))
+            _write_json(aside / GENERATION, _generation(model.objective))
             text = card(model, architecture.class_name if architecture else None, results, data_fingerprint)
             (aside / CARD).write_text(text, encoding="utf-8")
             (aside / NOTES).write_text(notes, encoding="utf-8")
@@ -139,12 +140,8 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _marks(vocabulary: Vocabulary) -> dict[str, int]:
-    return {f"{mark}_token_id": id for mark in ("pad", "bos", "eos") if (id := getattr(vocabulary, mark)) >= 0}
-
-
-def _generation(vocabulary: Vocabulary) -> dict[str, Any]:
-    return {**_marks(vocabulary), "suppress_tokens": sorted(map(int, vocabulary.unpredictable))}
+def _generation(objective: Objective) -> dict[str, Any]:
+    return {**marks(objective), "suppress_tokens": sorted(map(int, objective.vocabulary.unpredictable))}
 
 
 def _config(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Any]:
@@ -158,12 +155,18 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
         sizes = {"width": model.stack.width} if isinstance(model.stack, Bag) else {"n": model.stack.n}
         body = {"stack": model.objective.stack, **sizes, "vocab_size": vocabulary.padded}
     elif architecture is not None:
-        return architecture.config(form, vocabulary)
+        return architecture.config(form, model.objective)
     else:
         head = {name: getattr(form, name) for name in ("tied", "head_bias", "transform", "judge")}
-        stack = {"stack": "transformer"} if form.body is None else {"stack": "pair", "body": form.body}
+        if form.scale != 1.0:
+            head["scale"] = form.scale
+        stack: dict[str, Any] = {"stack": "transformer"}
+        if form.body is not None:
+            stack = {"stack": "pair", "body": form.body}
+        elif form.decoder is not None:
+            stack = {"stack": "two", "decoder": form.decoder}
         body = {**stack, "shape": asdict(form.shape), "head": head, "vocab_size": form.shape.vocabulary}
-    return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **_marks(vocabulary)}
+    return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **marks(model.objective)}
 
 
 def _tensors(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Tensor]:
@@ -173,7 +176,7 @@ def _tensors(model: Model, form: Form | None, architecture: Architecture | None)
         return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if form is None:
         raise SightlineError(
-            f"a {type(model.stack).__name__} cannot be saved", "Save a transformer, a pair, a table or a bag"
+            f"a {type(model.stack).__name__} cannot be saved", "Save one transformer or two, a pair, a table or a bag"
         )
     state = {
         name: tensor.float()
@@ -255,7 +258,9 @@ def load(
     if notes is not None:
         objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
     elif architecture is not None:
-        objective = architecture.family(vocabulary)
+        objective = architecture.family(vocabulary, **architecture.fields)
+        if objective.begins_with is not None:
+            Settings(config, str(folder / CONFIG)).insist("decoder_start_token_id", objective.begins_with)
     else:
         raise SightlineError(
             f"{folder / NOTES} is missing, which says what the model was asked", "Copy the model again"
@@ -334,9 +339,10 @@ def _form(file: Path, config: Mapping[str, Any]) -> tuple[Architecture | None, F
     shape, head = config.get("shape"), config.get("head")
     if not isinstance(shape, dict) or not isinstance(head, dict):
         raise SightlineError(f"{file} does not give the shape and the head", "Copy the model again")
-    body = {"body": config.get("body")} if config.get("stack") == "pair" else {}
+    named = {"pair": "body", "two": "decoder"}.get(str(config.get("stack")))
+    parts = {} if named is None else {named: config.get(named)}
     try:
-        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head | body, file))
+        return None, Form(Shape(**filled(Shape, shape, file)), **filled(Form, head | parts, file))
     except (TypeError, ZeroDivisionError) as error:
         raise SightlineError(f"{file} does not describe a whole model ({error})", "Copy the model again") from error
 
@@ -358,14 +364,16 @@ def _assembled(
 ) -> Model:
     """The model with its weights: built without any, so that nothing large is drawn only to be replaced."""
     ids = objective.vocabulary
+    tensors, file = tensors_in(folder), weight_files(folder)[0]
+    if architecture is not None and form.tied and two_tables(architecture, form, tensors):
+        form = replace(form, tied=False)
     with torch.device("meta"):
-        hollow = Transformer(form.shape) if form.body is None else paired(form.body, form.shape, ids, tokenizer)
+        hollow = _hollow(form, ids, tokenizer)
         head = form.head(hollow, ids.unpredictable)
     shapes = {f"stack.{name}": tensor.shape for name, tensor in hollow.state_dict().items()}
     shapes |= {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     if form.tied:
         shapes.pop("head.weight")
-    tensors, file = tensors_in(folder), weight_files(folder)[0]
     if architecture is None:
         state = same_layout(tensors, shapes, file)
     else:
@@ -377,6 +385,13 @@ def _assembled(
     if isinstance(head, Head):
         head.barred = torch.as_tensor(ids.unpredictable, dtype=torch.long)
     return Model(objective, hollow, head, tokenizer)
+
+
+def _hollow(form: Form, ids: Vocabulary, tokenizer: Tokenizer) -> Transformer | Pair | Two:
+    """The stack, to be filled."""
+    if form.decoder is not None:
+        return Two(form.shape, form.decoder)
+    return Transformer(form.shape) if form.body is None else paired(form.body, form.shape, ids, tokenizer)
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..objectives.base import Objective
 from ..sight import Rule
@@ -19,6 +18,9 @@ from ..stacks.judge import Judge
 from ..stacks.pair import Body, Pair
 from ..stacks.parts import Activation, Norm
 from ..stacks.transformer import Shape, Transformer
+from ..stacks.two import Two
+
+T = TypeVar("T")
 
 # Our activations by transformers' names; the first name of each is the one we write.
 ACTIVATIONS: dict[str, Activation] = {
@@ -30,6 +32,18 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
+MARKS = ("pad", "bos", "eos")  # those that a config.json names
+
+
+def _id_of(mark: str) -> str:
+    return f"{mark}_token_id"
+
+
+def marks(objective: Objective) -> dict[str, int]:
+    """Ids of the marks that there are, as transformers names them."""
+    found = {_id_of(mark): id for mark in MARKS if (id := getattr(objective.vocabulary, mark)) >= 0}
+    first = objective.begins_with
+    return found if first is None else found | {"decoder_start_token_id": first}
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,9 @@ class Form:
     head_bias : a bias for each id.
     transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None.
     judge : activation of a head that labels slots and has no table (ELECTRA's discriminator); None: it answers tokens.
-    body : what the halves are where the stack is a pair; None: it is one transformer.
+    scale : what states are multiplied by before the table (see ``Head``).
+    body : what the halves are where the stack is a pair. decoder : layers of the decoder where it is an encoder and a
+        decoder. Both None: it is one transformer.
     """
 
     shape: Shape
@@ -51,27 +67,38 @@ class Form:
     head_bias: bool = False
     transform: tuple[Activation, Norm, float] | None = None
     judge: Activation | None = None
+    scale: float = 1.0
     body: Body | None = None
+    decoder: int | None = None
 
     @classmethod
-    def of(cls, stack: Transformer | Pair, head: Head | Judge) -> Form:
+    def of(cls, stack: Transformer | Pair | Two, head: Head | Judge) -> Form:
         """The form of a stack and its head."""
         if isinstance(head, Judge):
             return cls(stack.shape, judge=head.activation)
         body = stack.body if isinstance(stack, Pair) else None
+        decoder = stack.decoder_layers if isinstance(stack, Two) else None
         transform: tuple[Activation, Norm, float] | None = None
         if head.activation is not None and head.norm is not None:
             kind: Norm = "rms" if "RMS" in type(head.norm).__name__ else "layer"
             transform = (head.activation, kind, float(getattr(head.norm, "eps")))  # noqa: B009 - both norms have it
         tied = head.weight is getattr(stack.embedding, "weight", None)
-        return cls(stack.shape, tied, head.bias is not None, transform, body=body)
+        bias = head.bias is not None
+        return cls(stack.shape, tied, bias, transform, scale=head.scale, body=body, decoder=decoder)
 
-    def head(self, stack: Transformer | Pair, barred: NDArray[Any]) -> Head | Judge:
+    def head(self, stack: Transformer | Pair | Two, barred: NDArray[Any]) -> Head | Judge:
         """A fresh head of this form on its stack; ``barred`` ids are never predicted."""
         if self.judge is not None:
             return Judge(self.shape.width, self.judge)
         tied = cast(nn.Embedding, stack.embedding) if self.tied else None
-        return Head(self.shape.width, self.shape.vocabulary, barred, tied, self.head_bias, self.transform)
+        shape = self.shape
+        return Head(shape.width, shape.vocabulary, barred, tied, self.head_bias, self.transform, self.scale)
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """Layers of the encoder and of the decoder, where there are both."""
+        decoder = self.decoder or 0
+        return self.shape.layers - decoder, decoder
 
     @property
     def plain(self) -> Form:
@@ -116,12 +143,17 @@ class Link:
     theirs : names whose tensors, joined along the first axis, are ours.
     sizes : rows of each of them, where there are several.
     turned : theirs is stored inputs first (GPT-2's Conv1D), ours outputs first.
+    skipped : rows at the front of theirs that nothing reads (BART's positions); they are written as zeros.
+    lifted : theirs has one axis more, of one. optional : a file may lack it; ours is then zeros.
     """
 
     ours: str
     theirs: tuple[str, ...]
     sizes: tuple[int, ...] = ()
     turned: bool = False
+    skipped: int = 0
+    lifted: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,12 +198,16 @@ class Settings:
             raise self._wrong(name, value, "true or false")
         return value
 
+    def one_of(self, name: str, default: str, known: Mapping[str, T]) -> T:
+        """What a word stands for."""
+        value = self.get(name, default)
+        if not isinstance(value, str) or value not in known:
+            raise self._wrong(name, value, f"one of {', '.join(known)}")
+        return known[value]
+
     def activation(self, name: str, default: str) -> Activation:
         """An activation under transformers' name."""
-        value = self.get(name, default)
-        if value not in ACTIVATIONS:
-            raise self._wrong(name, value, f"one of {', '.join(ACTIVATIONS)}")
-        return ACTIVATIONS[value]
+        return self.one_of(name, default, ACTIVATIONS)
 
     def insist(self, name: str, value: object) -> None:
         """Refuse any other value: it would be another computation than ours."""
@@ -195,7 +231,7 @@ class Architecture:
     ----------
     name : ``model_type`` in ``config.json``.
     class_name : the class of transformers that holds the model with its head, by which those of one name differ.
-    family : the objective that its sight and its questions are.
+    family : the objective that its sight and its questions are. fields : its settings that are not the usual ones.
     sight : who sees whom in it.
     form : our form from its settings. settings : its settings from our form, ids of tokens left away.
     links : every tensor but the head's own table. table : the name of that, where it is not tied.
@@ -215,15 +251,14 @@ class Architecture:
     prefix: str
     renamed: tuple[tuple[str, str], ...] = ()
     unused: str = r"$^"
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def config(self, form: Form, vocabulary: Vocabulary) -> dict[str, Any]:
+    def config(self, form: Form, objective: Objective) -> dict[str, Any]:
         """The whole ``config.json``."""
-        marks = {
-            f"{mark}_token_id": id if (id := getattr(vocabulary, mark)) >= 0 else None for mark in ("pad", "bos", "eos")
-        }
         settings = {
+            **dict.fromkeys(map(_id_of, MARKS)),  # null where the tokenizer has none, in place of a default
             **self.settings(form),
-            **marks,
+            **marks(objective),
             "architectures": [self.class_name],
             "dtype": "float32",
             "model_type": self.name,
@@ -240,7 +275,7 @@ class Architecture:
         """Whether transformers computes exactly this model, sight included."""
         if objective.family != self.family.family or objective.rule != self.sight or form.body is not None:
             return False
-        config = Settings(self.config(form, objective.vocabulary), "config.json")
+        config = Settings(self.config(form, objective), "config.json")
         try:
             return self.form(config).plain == form.plain
         except SightlineError:

@@ -68,6 +68,25 @@ def tensors_in(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _named(architecture: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of another layout by the names that they would be written under today."""
+    there = {architecture.current(name): tensor for name, tensor in tensors.items()}
+    if any(name.startswith(architecture.prefix) for name in there):
+        return there
+    head = architecture.table.partition(".")[0]  # saved without its head, or by the first GPT-2
+    return {name if name.startswith(head) else architecture.prefix + name: it for name, it in there.items()}
+
+
+def two_tables(architecture: Architecture, form: Form, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the head's table is there and is not the embedding's, whatever a config.json says.
+
+    transformers unties them then too; a T5 of version 1.1 that it saved again is told by this alone.
+    """
+    there = _named(architecture, tensors)
+    shared = next(link.theirs[0] for link in architecture.links(form) if link.ours == "stack.embedding.weight")
+    return {architecture.table, shared} <= there.keys() and not torch.equal(there[architecture.table], there[shared])
+
+
 def adopted(
     architecture: Architecture, form: Form, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path
 ) -> dict[str, Tensor]:
@@ -77,12 +96,12 @@ def adopted(
     ----------
     shapes : of our tensors, by name. file : what errors name.
     """
-    there = {architecture.current(name): tensor for name, tensor in tensors.items()}
+    there = _named(architecture, tensors)
     links = architecture.all_links(form)
+    for link in links:
+        if link.optional:
+            there.setdefault(link.theirs[0], _theirs(link, torch.zeros(shapes[link.ours])))
     wanted = [name for link in links for name in link.theirs]
-    if not any(name.startswith(architecture.prefix) for name in there):  # saved without its head, or by the first GPT-2
-        head = architecture.table.partition(".")[0]
-        there = {name if name.startswith(head) else architecture.prefix + name: it for name, it in there.items()}
     missing = [name for name in wanted if name not in there]
     if missing:
         raise SightlineError(
@@ -103,15 +122,28 @@ def _joined(link: Link, there: Mapping[str, Tensor], shape: torch.Size, file: Pa
     rows = link.sizes or (shape[0],)
     parts = []
     for name, count in zip(link.theirs, rows, strict=True):
-        part = there[name].T if link.turned else there[name]
-        if part.shape != (count, *shape[1:]):
+        wanted = _theirs(link, torch.empty(count, *shape[1:], device="meta")).shape
+        if there[name].shape != wanted:
             raise SightlineError(
-                f"{name} in {file} is {_size(there[name].shape)}, but config.json makes it "
-                f"{_size((count, *shape[1:])[:: -1 if link.turned else 1])}",
+                f"{name} in {file} is {_size(there[name].shape)}, but config.json makes it {_size(wanted)}",
                 "The two belong to different models: copy both again",
             )
-        parts.append(part.to(torch.float32))
+        parts.append(_ours(link, there[name]).to(torch.float32))
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
+
+
+def _ours(link: Link, part: Tensor) -> Tensor:
+    """A tensor of theirs as we keep it."""
+    part = (part[0] if link.lifted else part)[link.skipped :]
+    return part.T if link.turned else part
+
+
+def _theirs(link: Link, part: Tensor) -> Tensor:
+    """A tensor of ours as they keep it."""
+    part = part.T if link.turned else part
+    if link.skipped:
+        part = torch.cat([part.new_zeros(link.skipped, *part.shape[1:]), part])
+    return part[None] if link.lifted else part
 
 
 def given(architecture: Architecture, form: Form, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,7 +152,7 @@ def given(architecture: Architecture, form: Form, state: Mapping[str, Tensor]) -
     for link in architecture.all_links(form):
         ours = state[link.ours]
         parts = torch.split(ours, list(link.sizes)) if link.sizes else (ours,)
-        tensors |= {name: part.T if link.turned else part for name, part in zip(link.theirs, parts, strict=True)}
+        tensors |= {name: _theirs(link, part) for name, part in zip(link.theirs, parts, strict=True)}
     return tensors
 
 

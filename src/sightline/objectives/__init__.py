@@ -10,6 +10,7 @@ from .blank import Blank
 from .block_diffusion import BlockDiffusion
 from .causal import Causal
 from .cbow import CBOW
+from .denoise import Denoise
 from .diffusion import Diffusion
 from .electra import Electra
 from .hybrid import Hybrid
@@ -37,6 +38,7 @@ FAMILIES: dict[str, type[Objective]] = {
         BlockDiffusion,
         Permuted,
         TwoWay,
+        Denoise,
         CBOW,
         NGram,
         LinearAR,
@@ -50,6 +52,7 @@ __all__ = [
     "Blank",
     "BlockDiffusion",
     "Causal",
+    "Denoise",
     "Diffusion",
     "Electra",
     "Hybrid",

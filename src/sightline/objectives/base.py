@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Column = Literal["whole text", "continuation", "infilling", "next number"]
 Given = Literal["left", "right", "both"]
-Stack = Literal["transformer", "pair", "table", "bag", "linear"]
+Stack = Literal["transformer", "pair", "two", "table", "bag", "linear"]
 Sampler = Literal["next", "refine", "surest", "random", "ancestral", "remasking"]
 
 
@@ -114,6 +114,15 @@ class Objective(ABC):
         """
         return (self,)
 
+    def depths(self, layers: int) -> tuple[int, int]:
+        """Layers of the encoder and of the decoder, of a size of so many; of one stack all are the decoder's."""
+        return 0, layers
+
+    @property
+    def begins_with(self) -> int | None:
+        """The mark that a target of two stacks begins with; None: the stack is one."""
+        return None
+
     @property
     def position_tables(self) -> int:
         """In how many dimensions its views tell places (GLM: 2)."""
@@ -123,6 +132,11 @@ class Objective(ABC):
     def infills(self) -> bool:
         """Whether it writes a gap token after token, sees both sides of it, and can end it by itself."""
         return False
+
+    @property
+    def fills_in_order(self) -> bool:
+        """Whether it fills blank after blank, each token after token, with both sides in view."""
+        return self.infills
 
     def infill(self, rows: Rows) -> Iterator[View]:
         """Where ``infills``: views that ask each run of wanted positions, and its end, given all the rest."""

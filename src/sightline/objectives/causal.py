@@ -18,7 +18,7 @@ import numpy as np
 
 from ..data import RowDraws, Rows
 from ..decoders.canvas import Canvas
-from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, past
+from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, fixed, past
 from .base import Column, Given, Objective, next_in_document, within_document
 
 
@@ -66,23 +66,30 @@ class Causal(Objective):
         return next_place(canvas, self.rule, self.family)
 
 
-def next_place(canvas: Canvas, rule: Rule, kind: str) -> View:
+def next_place(canvas: Canvas, rule: Rule, kind: str, start: int | None = None) -> View:
     """Slots for the written beginning of each line, the last of which asks for the first open place.
 
-    Lines are laid out to end together, so that each answer adds one column and a cache can hold the rest.
+    Lines are laid out to end together, so that each answer adds one column and a cache can hold the rest. ``start`` is
+    shown by a slot before each text, if given.
     """
+    before = 0 if start is None else 1
     waits = ~canvas.done
     written = np.where(waits, canvas.open.argmax(1), canvas.inside.sum(1))
     longest = int(written.max())
-    place = written[:, None] + np.arange(-longest, 0)
+    place = written[:, None] + np.arange(-longest - before, 0)
     asks = np.full(place.shape, NOTHING)
     asks[:, -1:] = np.where(waits, written, NOTHING)[:, None]
     known = np.maximum(place, 0)  # padding stands before place 0, where no table of positions reaches
     opening = canvas.given[np.arange(canvas.lines)[:, None], known]
     return View.of(
-        Slots.of(place, np.where(place >= 0, 0, NO_DOCUMENT), segment=np.where(opening, 0, 1), positions=known),
+        Slots.of(
+            place,
+            np.where(place >= -before, 0, NO_DOCUMENT),
+            segment=np.where(opening, 0, 1),
+            positions=np.maximum(place + before, 0),
+        ),
         rule,
-        shows=place,
+        shows=place if start is None else np.where(place < 0, fixed(start), place),
         asks=asks,
         most_asks=1,
         kind=kind,

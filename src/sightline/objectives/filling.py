@@ -157,8 +157,8 @@ def fill(
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
     must_write(model)
     model = model.two_sided
-    side, infills = model.objective.fills_from or model.objective.writes_from, model.objective.infills
-    pen = Pen.of(model, sampling or (GREEDY if side == "both" or infills else USUAL), seed)
+    side, in_order = model.objective.fills_from or model.objective.writes_from, model.objective.fills_in_order
+    pen = Pen.of(model, sampling or (GREEDY if side == "both" or in_order else USUAL), seed)
     course = Course.of(model.objective, sampler, iterations)
     joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
     gapped = [_Gapped.of(text, pen, joins) for text in texts]
@@ -166,7 +166,7 @@ def fill(
         if side == "both":
             how = _seeing_both(pen, gapped, course)
             return [text.done(model, "both", f"{how}, {pen.sampling}") for text in gapped]
-        if infills:
+        if in_order:
             _in_order(pen, gapped)
             return [text.done(model, "both", f"blank after blank, {WAYS[side]}, {pen.sampling}") for text in gapped]
         _chosen(pen, gapped, candidates, course)

@@ -26,6 +26,7 @@ from ..stacks.pair import Body, Pair
 from ..stacks.static import replayed, replayed_run
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
+from ..stacks.two import Two, TwoCache, sides
 from .base import Objective
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Model(nn.Module):
         generator: Model | None = None,
     ) -> None:
         super().__init__()
-        rows = stack.shape.vocabulary if isinstance(stack, Transformer | Pair) else objective.vocabulary.padded
+        rows = stack.shape.vocabulary if isinstance(stack, Transformer | Pair | Two) else objective.vocabulary.padded
         if rows < objective.vocabulary.size:
             raise SightlineError(
                 f"the tokenizer knows {objective.vocabulary.size} ids but the model has {rows} rows",
@@ -80,6 +81,12 @@ class Model(nn.Module):
             raise SightlineError(
                 f"{objective.family} has slots that show nothing, for which this stack has no vector",
                 f"Begin with fresh weights, or with a model of {objective.family}",
+            )
+        if (objective.stack == "two") != isinstance(stack, Two):
+            raise SightlineError(
+                f"{objective.family} is asked of {'two stacks' if objective.stack == 'two' else 'one stack'}, "
+                "which this model has not",
+                "Use a model of a family with the same stacks, or begin with fresh weights",
             )
         asked, found = (getattr(part, "body", None) for part in (objective, stack))
         if asked is not None and asked != found:
@@ -159,7 +166,7 @@ class Model(nn.Module):
     @property
     def context(self) -> int:
         """Positions the stack was made for."""
-        return self.stack.shape.context if isinstance(self.stack, Transformer | Pair) else 256
+        return self.stack.shape.context if isinstance(self.stack, Transformer | Pair | Two) else 256
 
     @property
     def device(self) -> torch.device:
@@ -182,7 +189,7 @@ class Model(nn.Module):
         look = Look.of(view, tokens, self.device, self.kernel)
         return look if self.kernel is None else cast(Transformer, self.stack).readied(look)
 
-    def states(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
+    def states(self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache | None = None) -> Tensor:
         """States [lines, slots, width] of the view's slots."""
         return self.answering(view)._passed(view, tokens, cache, None)
 
@@ -192,8 +199,18 @@ class Model(nn.Module):
         last = self._passed(view, tokens, None, taps)
         return [*taps[:-1], last]
 
-    def _passed(self, view: View, tokens: NDArray[Any], cache: Cache | None, taps: list[Tensor] | None) -> Tensor:
-        """Through the stack, stream by stream where it is a pair."""
+    def cache(self) -> Cache | TwoCache:
+        """An empty cache of the kind that the stack fills."""
+        return TwoCache() if isinstance(self.stack, Two) else Cache()
+
+    def _passed(
+        self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache | None, taps: list[Tensor] | None
+    ) -> Tensor:
+        """Through the stack, stream by stream where it is a pair, and side by side where it is two."""
+        if isinstance(self.stack, Two):
+            source, target = (self.look(part, tokens) if part.slots.count else None for part in sides(view))
+            return cast(Tensor, self.stack(source, target, cache, taps))
+        assert not isinstance(cache, TwoCache)
         if not isinstance(self.stack, Pair):
             return self._once(view, tokens, cache, taps)
         states, tapped = [], []
@@ -267,9 +284,9 @@ class Model(nn.Module):
         drawn[real] = head.drawn(picked.detach()[real], on_device(lots, picked.device)[real], temperature)
         return graded, drawn.cpu().numpy()
 
-    def logits(self, view: View, tokens: NDArray[Any], cache: Cache | None = None) -> Tensor:
+    def logits(self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
-        if cache is not None and view.settled is None:  # the quick steps are of texts that grow slot by slot
+        if isinstance(cache, Cache) and view.settled is None:  # the quick steps are of texts that grow slot by slot
             if self.device.type == "cuda":
                 quick = replayed(self.stack, self.head, view, tokens, cache, self.compiled_steps)
             else:
@@ -280,13 +297,13 @@ class Model(nn.Module):
         return head.logits(self._asked(self._index(view), self.states(view, tokens, cache)))
 
     def answers(
-        self, view: View, tokens: NDArray[Any], cache: Cache, barred: NDArray[np.int64]
+        self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache, barred: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """Likeliest ids but for those barred, and their log p [slots, lines], of slots that show the one before.
 
         On a GPU, where a run of steps is planned at once (see ``stacks/static.py``); elsewhere None.
         """
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or not isinstance(cache, Cache):
             return None
         return replayed_run(self.stack, self.head, view, tokens, cache, barred, self.compiled_steps)
 
@@ -320,12 +337,15 @@ class Model(nn.Module):
         stack = self.stack
         if isinstance(stack, Bag):
             return stack.operations(visible_pairs(view, self.depth), view.ask_count)
-        if not isinstance(stack, Transformer | Pair):
+        if not isinstance(stack, Transformer | Pair | Two):
             return 0.0
-        sample = view.lines(slice(0, 8))
-        pairs = visible_pairs(sample, self.depth) * view.slots.lines / sample.slots.lines
         asked = view.slots.lines * view.most_asks if view.most_asks < view.slots.count else view.ask_count
         head = 2.0 * asked * sum(weight.numel() for weight in self.head.parameters() if weight.dim() == 2)
+        sample = view.lines(slice(0, 8))
+        times = view.slots.lines / sample.slots.lines
+        if isinstance(stack, Two):
+            return times * stack.operations(sample) + head
+        pairs = times * visible_pairs(sample, self.depth)
         return stack.flops(view.slots.lines * view.slots.count, pairs) + head
 
 
@@ -359,7 +379,11 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
     body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stack = Transformer(shape) if body is None else paired(body, shape, objective.vocabulary, tokenizer)
+        stack: Transformer | Pair | Two
+        if objective.stack == "two":
+            stack = two_of(objective, shape)
+        else:
+            stack = Transformer(shape) if body is None else paired(body, shape, objective.vocabulary, tokenizer)
         head: nn.Module
         if not shape.vocabulary:
             head = DensityHead(shape.width)
@@ -380,6 +404,12 @@ def paired(body: Body, shape: Shape, vocabulary: Vocabulary, tokenizer: Tokenize
     """A fresh pair of stacks; only the original reads a tokenizer's pieces."""
     pieces = tokenizer.pieces if tokenizer is not None and body == "original" else ()
     return Pair(shape, body, pieces, vocabulary.bos, vocabulary.eos)
+
+
+def two_of(objective: Objective, shape: Shape) -> Two:
+    """A fresh encoder and decoder of the depths that the family wants of a size."""
+    encoder, decoder = objective.depths(shape.layers)
+    return Two(replace(shape, layers=encoder + decoder), decoder)
 
 
 def token_table(stack: nn.Module) -> nn.Embedding:

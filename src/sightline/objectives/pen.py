@@ -24,7 +24,6 @@ from ..decoders.sampling import Sampling
 from ..errors import SightlineError
 from ..progress import Bar
 from ..sight import cacheable
-from ..stacks.cache import Cache
 from .base import Given, Objective
 from .model import Model
 
@@ -123,7 +122,7 @@ class Pen:
             stops=stops,
             forbidden=self.forbidden,
             min_length=min_length,
-            make_cache=Cache if self.caches else None,
+            make_cache=self.model.cache if self.caches else None,
             generator=self.generator,
             answers=self.model.answers if self.caches else None,
             on_round=None if shown is None else _advances(shown),

@@ -180,11 +180,47 @@ def _parts(draws: RowDraws, whole: Ints, count: Ints, most: int, width: int) -> 
     return np.where(number < count, ends - starts, 0)
 
 
-def _laid(starts: Ints, lengths: Ints, text: Bools, documents: NDArray[Any]) -> Spans:
-    """Spans of so many tokens from the token number ``starts`` on, [rows, most] each, as places of rows.
+def infilled(
+    draws: RowDraws, text: Bools, documents: NDArray[Any], units: Bools, rate: float, mean: float
+) -> tuple[Spans, Bools]:
+    """BART's spans (Lewis et al., 2020): lengths are Poisson's around ``mean``, none among them, until a share ``rate``
+    of a row's units is hidden.
 
-    Tokens are counted over the text alone; a span that would go over a mark or into another document ends before it.
+    ``units`` are the first tokens of words, or every token. A span of no length hides nothing: it is a mark more, which
+    stands before a place that is left. Any arrangement with a unit between two spans is equally likely.
+
+    Returns
+    -------
+    the spans, and the places [rows, places] before which a mark is put in.
     """
+    starts = text & units
+    count = starts.sum(1)[:, None]
+    most = most_spans(text.shape[1], rate, mean)
+    numbers = np.arange(int(4 * mean) + 8)
+    terms = np.concatenate([[0.0], np.cumsum(np.log(numbers[1:]))])
+    sums = np.cumsum(np.exp(numbers * np.log(mean) - terms - mean))
+    drawn = np.searchsorted(sums[:-1] / sums[-1], draws.uniform(most))
+    budget = np.ceil(rate * count).astype(np.int64)
+    ends = np.minimum(np.cumsum(drawn, axis=1), budget)
+    length = np.diff(ends, axis=1, prepend=0)
+    used = np.cumsum(drawn, axis=1) - drawn < budget
+    whole = used & (length > 0) & (ends + np.cumsum(length > 0, axis=1) - 1 <= count)
+    shuffled = np.argsort(np.where(whole, draws.uniform(most), NEVER), axis=1)
+    length = np.take_along_axis(np.where(whole, length, 0), shuffled, axis=1)
+    gaps = _distinct(draws, count - length.sum(1, keepdims=True) + 1, whole.sum(1)[:, None], most, text.shape[1] + 1)
+    spans = _laid(gaps + np.cumsum(length, axis=1) - length, length, text, documents, starts)
+    lots = np.where(text & ~spans.hidden, draws.uniform(text.shape[1]), NEVER)
+    rank = np.argsort(np.argsort(lots, axis=1), axis=1)
+    return spans, (rank < (used & (drawn == 0)).sum(1)[:, None]) & (lots < NEVER)
+
+
+def _laid(starts: Ints, lengths: Ints, text: Bools, documents: NDArray[Any], units: Bools | None = None) -> Spans:
+    """Spans of so many units from the unit number ``starts`` on, [rows, most] each, as places of rows.
+
+    Units begin where ``units`` says, with every token of the text unless given; a span that would go over a mark or
+    into another document ends before it.
+    """
+    units = text if units is None else units
     rows, places = text.shape
     used = lengths > 0
     row = np.broadcast_to(np.arange(rows)[:, None], starts.shape)[used]
@@ -193,10 +229,10 @@ def _laid(starts: Ints, lengths: Ints, text: Bools, documents: NDArray[Any]) -> 
     np.add.at(edges, (row, starts[used]), 1)
     np.add.at(edges, (row, (starts + lengths)[used]), -1)
     begun[row, starts[used]] = True
-    number = np.maximum(np.cumsum(text, axis=1) - 1, 0)
+    number = np.maximum(np.cumsum(units, axis=1) - 1, 0)
     inside = np.cumsum(edges, axis=1) > 0
     hidden = text & np.take_along_axis(inside, number, axis=1)
-    begins = text & np.take_along_axis(begun, number, axis=1)
+    begins = units & np.take_along_axis(begun, number, axis=1)
     index = np.arange(places)
     before = np.zeros_like(hidden)
     before[:, 1:] = hidden[:, :-1] & (documents[:, 1:] == documents[:, :-1])

@@ -243,11 +243,11 @@ def _begun(wanted: Recipe) -> Model | None:
     named = Path(wanted.source.tokenizer).exists()
     model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
     here, there = FAMILIES[wanted.family].stack, model.objective.stack
-    if here != there or here not in ("transformer", "pair"):
+    if here != there or here not in ("transformer", "pair", "two"):
         raise SightlineError(
             f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
             "A stack that fits itself begins anew, and one stack is not two: continue a transformer with a family of "
-            "transformers, a pair with a family of pairs",
+            "transformers, a pair with a family of pairs, an encoder and decoder with one of both",
         )
     classes = {model.objective.score_class, FAMILIES[wanted.family].score_class}
     if len(classes) > 1 and "discriminative" in classes:

@@ -45,7 +45,8 @@ def begin_from(pairs: Pairs, stack: Transformer, head: Head, seed: int) -> None:
     SightlineError : the stack has no norm between embedding and head, or its head shares the embedding.
     """
     shape, table = stack.shape, cast(nn.Embedding, stack.embedding)
-    plain = shape.norm_place == "pre" and shape.final_norm and not shape.embedding_norm and head.dense is None
+    plain = shape.norm_place == "pre" and shape.final_norm and not shape.embedding_norm
+    plain = plain and head.dense is None and head.scale == 1.0
     if not plain or shape.positions in ("learned", "sinusoidal") or head.weight is table.weight:
         raise SightlineError(
             "weights from counts need an embedding that enters the layers as it is, and a head of its own",

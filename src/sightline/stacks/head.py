@@ -105,7 +105,7 @@ class Head(nn.Module):
     barred : ids that are never predicted (padding).
     tied : the embedding table to share, or None for a table of its own.
     bias : a bias per id. transform : a dense layer, activation and norm before the table (BERT), which it takes to
-        the width of the table.
+        the width of the table. scale : of the states, before a tied table of large vectors (T5: 1 / sqrt(width)).
     """
 
     barred: Tensor
@@ -118,6 +118,7 @@ class Head(nn.Module):
         tied: nn.Embedding | None = None,
         bias: bool = False,
         transform: tuple[Activation, Norm, float] | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied is None else tied.weight
@@ -132,14 +133,15 @@ class Head(nn.Module):
             )
         self.dense = nn.Linear(width, columns) if transform else None
         self.activation = transform[0] if transform else None
+        self.scale = scale
         self.norm = norm(transform[1], columns, transform[2], bias=True) if transform else None
         self.register_buffer("barred", torch.as_tensor(barred, dtype=torch.long), persistent=False)
 
     def transformed(self, states: Tensor) -> Tensor:
         """States as the table takes them."""
-        if self.dense is None or self.activation is None or self.norm is None:
-            return states
-        return self.norm(activated(self.dense(states), self.activation))  # type: ignore[no-any-return]
+        if self.dense is not None and self.activation is not None and self.norm is not None:
+            states = self.norm(activated(self.dense(states), self.activation))
+        return states if self.scale == 1.0 else self.scale * states
 
     def forward(self, states: Tensor, answers: Tensor, weights: Tensor) -> Graded:
         """Grades of answers [N] given states [N, width]; answers of weight 0 cost nothing on a CPU."""

@@ -242,7 +242,9 @@ def suits(stack: nn.Module, head: nn.Module) -> bool:
     """Whether the native step may answer for this model as it stands now: its parts, device, type and mode."""
     if type(stack) is not Transformer or type(head) is not Head or not held_by(stack.shape):
         return False
-    if stack.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or head.dense is not None:
+    if stack.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    if head.dense is not None or head.scale != 1.0:
         return False
     dtype = head.weight.dtype
     return dtype in (torch.float32, torch.bfloat16) and all(

@@ -127,6 +127,11 @@ class Shape:
     def attention_scale(self) -> float:
         return self.scale or self.of_head**-0.5
 
+    @property
+    def table_std(self) -> float:
+        """Of fresh token vectors: 1 before a norm at the start of each layer, 0.02 where there is none."""
+        return 1.0 if self.norm_place != "post" and not self.embedding_norm else 0.02
+
     def window(self, layer: int) -> int | None:
         """How far the layer looks, or None."""
         return self.windows[layer % len(self.windows)] if self.windows else None
@@ -171,6 +176,58 @@ class Attention(nn.Module):
         return self.out(seen.transpose(1, 2).reshape(lines, slots, -1))  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class Source:
+    """States of another stack, as the layers of a decoder look at them; made once for a source.
+
+    Parameters
+    ----------
+    look : their slots. keys, values : of each layer, [B, H, slots, D].
+    """
+
+    look: Look
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def lines(self, index: Tensor) -> Source:
+        """Some of the lines, or lines repeated."""
+        return Source(
+            self.look.lines(index), [keys[index] for keys in self.keys], [values[index] for values in self.values]
+        )
+
+
+class Cross(nn.Module):
+    """Attention to another stack's states; it is told no places (Vaswani et al., 2017)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.queries = nn.Linear(shape.width, shape.heads * shape.of_head, bias=shape.attention_bias)
+        self.splits = (shape.shared_heads * shape.of_head,) * 2
+        self.kv = nn.Linear(shape.width, sum(self.splits), bias=shape.attention_bias)
+        self.kv.parts = self.splits  # type: ignore[assignment]  # two matrices to Muon
+        self.out = nn.Linear(shape.heads * shape.of_head, shape.width, bias=shape.output_bias)
+        if shape.qk_norm:
+            self.norm_q = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+            self.norm_k = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+
+    def _by_heads(self, x_BSW: Tensor, heads: int) -> Tensor:
+        return x_BSW.view(*x_BSW.shape[:2], heads, self.shape.of_head).transpose(1, 2).contiguous()
+
+    def shown(self, states_BSW: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the other stack's states."""
+        both = self.kv(states_BSW).split(self.splits, dim=-1)
+        k, v = (self._by_heads(part, self.shape.shared_heads) for part in both)
+        return self.norm_k(k) if self.shape.qk_norm else k, v
+
+    def forward(self, x_BSW: Tensor, keys: Tensor, values: Tensor, mask: Mask) -> Tensor:
+        q = self._by_heads(self.queries(x_BSW), self.shape.heads)
+        q = self.norm_q(q) if self.shape.qk_norm else q
+        dropout = self.shape.dropout if self.training else 0.0
+        seen = attend(q, keys, values, mask, self.shape.attention_scale, dropout)
+        return self.out(seen.transpose(1, 2).reshape(*x_BSW.shape[:2], -1))  # type: ignore[no-any-return]
+
+
 class FeedForward(nn.Module):
     """Two matrices with an activation between, or three where a gate stands beside it."""
 
@@ -188,10 +245,16 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then a feed-forward layer, each beside the stream it adds to."""
+    """Attention, to another stack's states too where it ``crosses``, then a feed-forward layer; each beside the stream
+    that it adds to."""
 
-    def __init__(self, shape: Shape, first: bool = False) -> None:
+    def __init__(self, shape: Shape, first: bool = False, crosses: bool = False) -> None:
         super().__init__()
+        if crosses and (shape.parallel or shape.norm_place == "sandwich"):
+            raise SightlineError(
+                "a decoder that looks at another stack has its sublayers one after the other, normed before or after",
+                "Use norm_place pre or post, and no parallel layers",
+            )
         self.place, self.parallel, self.dropout = shape.norm_place, shape.parallel, shape.dropout
 
         def fresh() -> nn.Module:
@@ -199,12 +262,21 @@ class Layer(nn.Module):
 
         self.attention, self.feed = Attention(shape), FeedForward(shape)
         self.norm_attention = fresh() if shape.first_norm or not first else nn.Identity()
+        self.cross = Cross(shape) if crosses else None
+        self.norm_cross = fresh() if crosses else None
         self.norm_feed = None if shape.parallel else fresh()
         self.after_attention = fresh() if shape.norm_place == "sandwich" else None
         self.after_feed = fresh() if shape.norm_place == "sandwich" and not shape.parallel else None
 
     def forward(
-        self, x: Tensor, mask: Mask, turn: tuple[Tensor, Tensor] | None, cache: Cache | None, layer: int
+        self,
+        x: Tensor,
+        mask: Mask,
+        turn: tuple[Tensor, Tensor] | None,
+        cache: Cache | None,
+        layer: int,
+        source: Source | None = None,
+        cross_mask: Mask | None = None,
     ) -> Tensor:
         def dropped(y: Tensor) -> Tensor:
             return F.dropout(y, self.dropout, self.training) if self.dropout else y
@@ -214,11 +286,20 @@ class Layer(nn.Module):
             both = self.attention(normed, mask, turn, cache, layer) + self.feed(normed)
             return x + dropped(both if self.after_attention is None else self.after_attention(both))
         assert self.norm_feed is not None
+
+        def crossed(x: Tensor) -> Tensor:
+            assert self.cross is not None and source is not None and cross_mask is not None
+            return dropped(self.cross(x, source.keys[layer], source.values[layer], cross_mask))
+
         if self.place == "post":
             x = self.norm_attention(x + dropped(self.attention(x, mask, turn, cache, layer)))
+            if self.norm_cross is not None:
+                x = self.norm_cross(x + crossed(x))
             return self.norm_feed(x + dropped(self.feed(x)))  # type: ignore[no-any-return]
         seen = self.attention(self.norm_attention(x), mask, turn, cache, layer)
         x = x + dropped(seen if self.after_attention is None else self.after_attention(seen))
+        if self.norm_cross is not None:
+            x = x + crossed(self.norm_cross(x))
         fed = self.feed(self.norm_feed(x))
         return x + dropped(fed if self.after_feed is None else self.after_feed(fed))
 
@@ -234,11 +315,12 @@ class Transformer(nn.Module):
     """States [B, S, W] of the slots of a look.
 
     ``table`` : whether it has a table of token vectors of its own, or is given them.
+    ``crosses`` : whether its layers look at another stack's states too.
     """
 
     packs = True
 
-    def __init__(self, shape: Shape, table: bool = True) -> None:
+    def __init__(self, shape: Shape, table: bool = True, crosses: bool = False) -> None:
         super().__init__()
         self.shape = shape
         self.embedding = _entry(shape) if table else None
@@ -252,17 +334,13 @@ class Transformer(nn.Module):
         like = (shape.norm_eps, shape.norm_gain, shape.norm_bias)
         self.norm_embedding = norm(shape.norm, shape.of_table, *like) if shape.embedding_norm else None
         self.project = nn.Linear(shape.of_table, shape.width) if shape.of_table != shape.width else None
-        self.layers = nn.ModuleList(Layer(shape, layer == 0) for layer in range(shape.layers))
+        self.layers = nn.ModuleList(Layer(shape, layer == 0, crosses) for layer in range(shape.layers))
         self.norm_final = norm(shape.norm, shape.width, *like) if shape.final_norm else None
         self.initialise()
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Fresh weights: matrices normal with std 1/sqrt(fan in), outputs of a layer smaller by sqrt(2 * layers).
-
-        Embeddings have a std of 1 before a norm at the start of each layer, of 0.02 where there is none.
-        """
-        pre = self.shape.norm_place != "post" and not self.shape.embedding_norm
+        """Fresh weights: matrices normal with std 1/sqrt(fan in), outputs of a layer smaller by sqrt(2 * layers)."""
         for name, weight in self.named_parameters():
             if weight.dim() < 2 and name != "blank":
                 nn.init.zeros_(weight) if name.endswith("bias") else nn.init.ones_(weight)
@@ -272,7 +350,7 @@ class Transformer(nn.Module):
             elif name.startswith("relative"):
                 nn.init.zeros_(weight)
             else:
-                nn.init.normal_(weight, std=1.0 if pre and not name.startswith("places") else 0.02)
+                nn.init.normal_(weight, std=0.02 if name.startswith("places") else self.shape.table_std)
 
     @property
     def depth(self) -> Depth:
@@ -363,11 +441,12 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         taps: list[Tensor] | None = None,
         vectors: Tensor | None = None,
+        source: Source | None = None,
     ) -> Tensor:
         """States of the slots; with a cache, of new slots that may also see those held, which are then extended.
 
         ``taps`` is filled with what enters the first layer and what leaves each; ``vectors`` are those of the shown
-        tokens [B, S, W], where the stack has no table.
+        tokens [B, S, W], where the stack has no table; ``source`` is what its layers look at beside, where they cross.
         """
         shown = look if cache is None else cache.seen_with(look)
         turn = self._turn(look) if look.turn is None and self.shape.positions == "rope" else look.turn
@@ -380,18 +459,24 @@ class Transformer(nn.Module):
             kernel = look.kernel if reach is None and shown is look else "mask"
             truth = allowed(self._sight(look, reach), look, shown) if kernel == "mask" else None
             masks[reach] = Mask(kernel, truth, scores)
+        cross_mask = None if source is None else Mask("mask", allowed(look.sight, look, source.look))
         x = self.embedded(look, vectors)
         if self.shape.dropout and self.training:
             x = F.dropout(x, self.shape.dropout)
         for number, layer in enumerate(self.layers):
             if taps is not None:
                 taps.append(x)
-            x = layer(x, masks[self.shape.window(number)], turn, cache, number)
+            x = layer(x, masks[self.shape.window(number)], turn, cache, number, source, cross_mask)
         if taps is not None:
             taps.append(x)
         if cache is not None:
             cache.look = shown
         return x if self.norm_final is None else self.norm_final(x)
+
+    def source(self, look: Look, states: Tensor) -> Source:
+        """Another stack's states [B, S, W] of these slots, as this one's layers look at them."""
+        shown = [cast(Cross, layer.cross).shown(states) for layer in cast("list[Layer]", self.layers)]
+        return Source(look, [keys for keys, _ in shown], [values for _, values in shown])
 
     def _scores(self, asking: Look, shown: Look) -> Tensor | None:
         """What positions add to the attention scores, [B, H, Q, K], or None."""

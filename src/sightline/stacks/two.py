@@ -1,0 +1,144 @@
+"""Two stacks, one after the other: an encoder of the source, and a decoder that looks at its states.
+
+    stream 0   source -> encoder -> states -.
+    stream 1   target -> decoder ------------*-> states      each layer: itself, then the source, then feed-forward
+
+A view has one axis of slots, those of the source first. Who sees whom in the source, in the target and across is read
+off the view's one rule; a matrix over all slots is never made, and the source's keys are worked out once for a text.
+Vaswani et al., Attention Is All You Need (2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SightlineError
+from ..sight import Depth, View, visible_pairs
+from .cache import Cache
+from .look import Look
+from .transformer import Cross, Layer, Shape, Source, Transformer
+
+SOURCE, TARGET = 0, 1  # streams; whatever is not of the source belongs to the decoder
+
+
+def sides(view: View) -> tuple[View, View]:
+    """The view of the source's slots, and that of the target's: columns that are alike in every line."""
+    stream = view.slots.stream
+    count = int((stream[0] == SOURCE).sum())
+    if bool((stream[:, :count] != SOURCE).any()) or bool((stream[:, count:] == SOURCE).any()):
+        raise ValueError("the slots of a source stand before all others, in the same columns of every line")
+    return view.columns(slice(0, count)), view.columns(slice(count, None))
+
+
+class TwoCache:
+    """A source, and what the decoder made of the slots of its target so far; counts are of both."""
+
+    def __init__(self) -> None:
+        self.source: Source | None = None
+        self.target = Cache()
+
+    @property
+    def _before(self) -> int:
+        return 0 if self.source is None else self.source.look.tokens.shape[1]
+
+    @property
+    def count(self) -> int:
+        """Slots held."""
+        return self._before + self.target.count
+
+    def cut(self, count: int) -> None:
+        """Forget every slot after the first ``count``; a source that is cut is forgotten whole."""
+        if count < self._before:
+            self.source = None
+        self.target.cut(max(0, count - self._before) if self.source is not None else 0)
+
+    def lines(self, index: Tensor) -> None:
+        """Keep, repeat or reorder lines."""
+        self.source = None if self.source is None else self.source.lines(index)
+        self.target.lines(index)
+
+
+class Two(nn.Module):
+    """An encoder and a decoder with one table of token vectors.
+
+    Parameters
+    ----------
+    shape : of both; its layers are those of the encoder and the decoder together.
+    decoder : layers of the decoder.
+    """
+
+    packs = True
+
+    def __init__(self, shape: Shape, decoder: int) -> None:
+        super().__init__()
+        if not 0 < decoder < shape.layers:
+            raise SightlineError(
+                f"{shape.layers} layers cannot be an encoder and a decoder of {decoder}", "Give each 1 or more"
+            )
+        self.shape, self.decoder_layers = shape, decoder
+        self.embedding = nn.Embedding(shape.vocabulary, shape.of_table)
+        self.encoder = Transformer(replace(shape, layers=shape.layers - decoder), table=False)
+        own = replace(shape, layers=decoder, relative_both_ways=False)
+        self.decoder = Transformer(own, table=False, crosses=True)
+        nn.init.normal_(self.embedding.weight, std=shape.table_std)
+
+    @property
+    def depth(self) -> Depth:
+        """What both, one after the other, do to a sight."""
+        return Depth(self.shape.layers, keeps_input=True)
+
+    @property
+    def width(self) -> int:
+        """Width of the states."""
+        return self.shape.width
+
+    def operations(self, view: View) -> float:
+        """Of one pass over the view's slots, counted as a transformer's are; across, keys and values of each layer."""
+        source, target = sides(view)
+        one = Depth(1, keeps_input=True)
+        inside = [visible_pairs(part, one) for part in (source, target)]
+        across = visible_pairs(view, one) - sum(inside)
+        slots = [float(part.slots.lines * part.slots.count) for part in (source, target)]
+        layers = len(self.decoder.layers)
+        kept = sum(cast(Cross, cast(Layer, layer).cross).kv.weight.numel() for layer in self.decoder.layers)
+        return (
+            self.encoder.flops(slots[0], inside[0] * len(self.encoder.layers))
+            + self.decoder.flops(slots[1], (inside[1] + across) * layers)
+            + 2.0 * kept * (slots[0] - slots[1])  # keys and values are the source's
+        )
+
+    def readied(self, look: Look) -> Look:
+        """See ``Transformer``."""
+        return self.encoder.readied(look)
+
+    def forward(
+        self,
+        source: Look | None,
+        target: Look | None,
+        cache: TwoCache | None = None,
+        taps: list[Tensor] | None = None,
+    ) -> Tensor:
+        """States of the source's slots and then of the target's, of those that are given.
+
+        With a cache the source may be held already, and the target's are new slots. ``taps`` : as a transformer's, of
+        the encoder where no target is given, else of the decoder.
+        """
+        states: list[Tensor] = []
+        held = None if cache is None else cache.source
+        if source is not None:
+            vectors = self.embedding(source.tokens.clamp(min=0))
+            seen = cast(Tensor, self.encoder(source, None, taps if target is None else None, vectors))
+            states.append(seen)
+            held = self.decoder.source(source, seen)
+            if cache is not None:
+                cache.source = held
+        if target is not None:
+            if held is None:
+                raise ValueError("a target without a source: a text with neither begins with an empty source")
+            vectors = self.embedding(target.tokens.clamp(min=0))
+            states.append(self.decoder(target, None if cache is None else cache.target, taps, vectors, held))
+        return states[0] if len(states) == 1 else torch.cat(states, dim=1)
