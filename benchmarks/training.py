@@ -1,13 +1,14 @@
 """Tokens a second in training: Sightline beside transformers, compiled and not, on the same work in turns.
 
-    python benchmarks/training.py                     10 M and 25 M, causal and masked, bfloat16: about 15 minutes
+    python benchmarks/training.py                     10 M and 25 M, causal and masked, and 6 + 6 layers: 15 minutes
     python benchmarks/training.py --works 10M-causal --blocks 3
 
 Every step is whole: data, forward, backward, clipping, update. The peers run AdamW, fused; Sightline runs once with the
 same AdamW and once as it comes, with Muon for matrices, whose update costs more and learns more a step (`shakespeare`
 compares time to a loss). GPT-2's settings are nanoGPT's: bfloat16 autocast, no dropout. BERT is asked for 15% of its
-tokens, as Sightline's masked family is here. *Floor* is the time of the step's own matrix products and attention calls,
-timed alone in the same process: same shapes, same type.
+tokens, as Sightline's masked family is here. BART reads 128 tokens and is asked for 128; Sightline's denoise reads as
+many with 30% cut out, and is asked for all of them; tokens of both sides are counted. *Floor* is the time of the step's
+own matrix products and attention calls, timed alone in the same process: same shapes, same type.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from machine import described, peak_memory, write
 from paired import Timed, interleaved
 
 from sightline.data import Document, Draws, Order, Packed, Rows, tokenized, train_tokenizer
+from sightline.data.vocabulary import Vocabulary
 from sightline.memory import keep_freed_memory
-from sightline.objectives import Causal, Masked
+from sightline.objectives import Causal, Denoise, Masked, Objective
 from sightline.objectives.model import built
 from sightline.stacks.attention import Mask, attend
+from sightline.stacks.look import Kernel
 from sightline.stacks.transformer import Shape
 from sightline.training.loop import stepper
 from sightline.training.settings import Optimization, Settings
@@ -52,7 +55,8 @@ class Work:
 
     @property
     def tokens(self) -> int:
-        return self.batch * self.context
+        """Of a step; of an encoder and a decoder those of both sides."""
+        return self.batch * self.context * (2 if self.family == "denoise" else 1)
 
 
 WORKS = {
@@ -62,9 +66,17 @@ WORKS = {
         Work("25M-causal", "causal", 8, 512, 8, 512, 16384, 4),
         Work("10M-masked", "masked", 6, 384, 6, 256, 8192, 8),
         Work("25M-masked", "masked", 8, 512, 8, 512, 16384, 4),
+        Work("6-6-denoise", "denoise", 12, 384, 6, 128, 8192, 8),
     )
 }
-MASKED = 0.15
+MASKED, CUT = 0.15, 0.3
+
+
+def objective_of(work: Work, vocabulary: Vocabulary) -> Objective:
+    """The family, as its peer is asked."""
+    if work.family == "denoise":
+        return Denoise(vocabulary, "infilling", rate=CUT)
+    return Causal(vocabulary) if work.family == "causal" else Masked(vocabulary, rate=MASKED)
 
 
 def sightline(work: Work, kind: str, folder: Path, dtype: str = "bfloat16") -> Callable[[], None]:
@@ -77,7 +89,7 @@ def counted(work: Work, kind: str, folder: Path, dtype: str, device: str = "cpu"
     tokenizer = train_tokenizer(["abc"], "byte")
     text = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 4 * work.tokens * 16).tolist()))
     packed = Packed(tokenized([Document("letters", text)], tokenizer, folder / "tokens"), work.context, tokenizer)
-    objective = Causal(tokenizer.vocabulary) if work.family == "causal" else Masked(tokenizer.vocabulary, rate=MASKED)
+    objective = objective_of(work, tokenizer.vocabulary)
     shape = Shape(work.layers, work.width, work.heads, work.vocabulary, work.context)
     model = built(objective, shape, tokenizer).to(device)
     order = Order(packed.count, 0)
@@ -97,7 +109,7 @@ def counted(work: Work, kind: str, folder: Path, dtype: str, device: str = "cpu"
 
 
 def peer(work: Work, compiled: bool) -> Callable[[], None]:
-    """A whole step of transformers' GPT-2 or BERT under nanoGPT's settings."""
+    """A whole step of transformers' GPT-2, BERT or BART under nanoGPT's settings."""
     import transformers
 
     torch.manual_seed(0)
@@ -108,6 +120,16 @@ def peer(work: Work, compiled: bool) -> Callable[[], None]:
             n_positions=work.context, n_embd=work.width, n_layer=work.layers, n_head=work.heads, **shared, **drops
         )
         model: Any = transformers.GPT2LMHeadModel(config)
+    elif work.family == "denoise":
+        sizes = dict.fromkeys(("encoder_layers", "decoder_layers"), work.layers // 2)
+        sizes |= dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), work.heads)
+        sizes |= dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 4 * work.width)
+        drops = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
+        config = transformers.BartConfig(
+            d_model=work.width, max_position_embeddings=work.context, decoder_start_token_id=0, pad_token_id=0,
+            **shared, **sizes, **drops,
+        )  # fmt: skip
+        model = transformers.BartForConditionalGeneration(config)
     else:
         drops = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
         config = transformers.BertConfig(
@@ -146,9 +168,14 @@ def peer(work: Work, compiled: bool) -> Callable[[], None]:
 def floor(work: Work) -> Callable[[], None]:
     """The products and attention calls of one step, forward and backward, and nothing else."""
     kind = torch.bfloat16
-    W, N = work.width, work.tokens
-    asked = N if work.family == "causal" else round(MASKED * N)
+    W, N = work.width, work.batch * work.context
+    asked = round(MASKED * N) if work.family == "masked" else N
     shapes = [(N, W, 3 * W), (N, W, W), (N, W, 4 * W), (N, 4 * W, W)] * work.layers + [(asked, W, work.vocabulary)]
+    kernels: list[Kernel] = ["full" if work.family == "masked" else "triangle"] * work.layers
+    if work.family == "denoise":
+        half = work.layers // 2
+        shapes += [(N, W, W), (N, W, 2 * W), (N, W, W)] * half
+        kernels = ["full", "triangle", "full"] * half
     products = []
     for rows, inner, outer in dict.fromkeys(shapes):
         x, w, y = torch.randn(rows, inner, dtype=kind), torch.randn(outer, inner, dtype=kind), None
@@ -158,7 +185,7 @@ def floor(work: Work) -> Callable[[], None]:
     q, k, v, slope = (torch.randn(work.batch, work.heads, work.context, W // work.heads, dtype=kind) for _ in range(4))
     for each in (q, k, v):
         each.requires_grad_()
-    mask = Mask("triangle" if work.family == "causal" else "full")
+    masks = [Mask(kernel) for kernel in kernels]
 
     def step() -> None:
         for count, x, w, y, (forward, d_x, d_w) in products:
@@ -166,7 +193,7 @@ def floor(work: Work) -> Callable[[], None]:
                 torch.mm(x, w.T, out=forward)
                 torch.mm(y, w, out=d_x)
                 torch.mm(y.T, x, out=d_w)
-        for _ in range(work.layers):
+        for mask in masks:
             torch.autograd.grad(attend(q, k, v, mask, 0.125), (q, k, v), slope)
 
     return step
