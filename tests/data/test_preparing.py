@@ -22,6 +22,7 @@ import pytest
 from sightline.data import (
     Document,
     Documents,
+    Phrasing,
     Tokenizer,
     bulk,
     labels_of,
@@ -243,11 +244,15 @@ def test_one_document_of_many_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> 
 # Pieces and workers
 
 
-@pytest.mark.parametrize("kind", ["bpe", "byte", "char", "wordpiece"])
+@pytest.mark.parametrize("kind", ["bpe", "byte", "char", "wordpiece", "phrases"])
 def test_pieces_and_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Documents whole, cut across batches, read from disk, and encoded by two threads or processes: the same bytes."""
     documents = [*several(), Document("long", text_of(4000, 7)), Document("空", "的" * 999), Document("end", "x")]
-    tokenizer = train_tokenizer([PAGE], kind, 700 if kind in ("bpe", "wordpiece") else None)  # type: ignore[arg-type]
+    if kind == "phrases":
+        tokenizer = train_tokenizer([document.text for document in documents], "word", phrases=Phrasing(threshold=0.05))
+        assert tokenizer.phrases
+    else:
+        tokenizer = train_tokenizer([PAGE], kind, 700 if kind in ("bpe", "wordpiece") else None)  # type: ignore[arg-type]
     tokenized(documents, tokenizer, tmp_path / "whole", workers=0)
     store = Store(0)
     for document in documents:

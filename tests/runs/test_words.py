@@ -80,6 +80,27 @@ def test_vectors_go_out_and_are_asked_there(finished: Path, tmp_path: Path) -> N
     assert (read_vectors(tmp_path / "w.bin").vectors == read_vectors(tmp_path / "v.bin").vectors).all()
 
 
+def test_phrases_are_words_from_the_text_to_other_programs(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "cbow", str(corpus), "--tokenizer", "word+phrases:threshold=0.06", *OPTIONS[2:], *TRAIN]
+    assert main([*words, "--documents", "lines", "--out", str(tmp_path / "run")]) == 0
+    assert "phrases, such as" in capsys.readouterr().err
+    near = [one.word for one in similar(tmp_path / "run", "his_throne", count=40).found]
+    assert "land_from" in near
+    assert "throne" not in near  # it never stands alone, so nothing was learned of it
+    model = hub.load(tmp_path / "run")
+    assert model.tokenizer.decode(model.tokenizer.encode("the land, from his throne")) == "the land from his throne"
+    vectors(tmp_path / "run", tmp_path / "v.bin")
+    assert [one.word for one in similar(tmp_path / "v.bin", "his_throne", count=40).found] == near
+    assert main(["similar", str(tmp_path / "run"), "his throne"]) == 2
+    assert "Did you mean his_throne" in error_of(capsys)
+    assert main([*words, "--documents", "lines", "--out", str(tmp_path / "run")]) == 0  # the same run, finished
+    other = ["--tokenizer", "word+phrases", "--documents", "lines", "--out", str(tmp_path / "run")]
+    assert main([*words[:3], *OPTIONS[2:], *TRAIN, *other]) == 2
+    assert "with the tokenizer word+phrases is not the text" in error_of(capsys)
+
+
 def test_wrong_words_are_one_line(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["similar", str(finished), "kingg"]) == 2
     assert "Did you mean king" in error_of(capsys)

@@ -3,6 +3,7 @@
 from .documents import BadRow, Corpus, Document, kind_of, read
 from .draws import Draws, RowDraws
 from .order import Order
+from .phrases import Phrasing
 from .rows import Packed, Rows, TokenFile, tokenized
 from .store import Documents, labels_of
 from .tokenizer import Tokenizer
@@ -16,6 +17,7 @@ __all__ = [
     "Draws",
     "Order",
     "Packed",
+    "Phrasing",
     "RowDraws",
     "Rows",
     "TokenFile",

@@ -7,6 +7,8 @@ r"""Text to ids and back: byte-level BPE, bytes, characters, WordPiece, words, o
             100 spares
 
 One special more, ``<unk>``, stands behind them in a vocabulary of WordPiece or words, which cannot do without.
+Words may be joined to phrases (see ``phrases.py``); the pairs stand in ``tokenizer.json``, where other programs pass
+over them, and cut single words.
 Special-looking text of a user stays text: ``"</s>"`` in a document never becomes the end.
 """
 
@@ -27,6 +29,7 @@ from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import bar
 from .bulk import CHUNK, SAMPLE, bulk_of, cut_blocks
+from .phrases import LINK, Joins
 from .pieces import (
     ALONE,
     INSIDE,
@@ -44,6 +47,7 @@ from .store import byte_count
 from .vocabulary import Vocabulary
 
 Kind = Literal["bpe", "byte", "char", "wordpiece", "word"]
+Phrases = tuple[tuple[tuple[str, str], ...], ...]  # for each pass, pairs of words
 Role = Literal["pad", "bos", "eos", "mask", "cls", "sep"]
 
 SPECIALS: dict[Role, str] = {
@@ -85,10 +89,11 @@ class Tokenizer:
     pieces : the bytes that each id stands for (empty for specials).
     unpredictable : ids that are never predicted: pad, and ``size`` up to ``padded``.
     special_ids [padded] : True for specials and for ids beyond ``size``: never drawn as an ordinary token.
+    phrases : for each pass the pairs of words that it makes one word of; none but for ``word``.
     starts_word [padded] : True where the id alone says that a word begins (see ``word_starts`` for the whole rule).
     """
 
-    def __init__(self, engine: Engine, roles: dict[Role, str] | None = None) -> None:
+    def __init__(self, engine: Engine, roles: dict[Role, str] | None = None, phrases: Phrases = ()) -> None:
         engine.encode_special_tokens = True
         engine.no_truncation()
         engine.no_padding()
@@ -98,6 +103,10 @@ class Tokenizer:
         self.size: int = max(vocabulary.values()) + 1
         self.padded: int = -(-self.size // 64) * 64
         self.kind: str = _kind(layout)
+        self.phrases = phrases
+        self._joins = _joins_of(self.phrases, vocabulary, self.kind)
+        if self.phrases:
+            layout["phrases"] = self.phrases
         ids: dict[Role, int | None] = {
             role: _special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS
         }
@@ -129,7 +138,8 @@ class Tokenizer:
         self.lossless: bool = self.decode(self.encode(SAMPLE)) == SAMPLE
 
     def __repr__(self) -> str:
-        return f"Tokenizer({self.kind}, {self.size:,} ids, {self.fingerprint})"
+        joined = f", {sum(map(len, self.phrases)):,} pairs joined" if self.phrases else ""
+        return f"Tokenizer({self.kind}, {self.size:,} ids{joined}, {self.fingerprint})"
 
     def _marks(self) -> dict[Role, int | None]:
         return {role: getattr(self, role) for role in SPECIALS}
@@ -164,7 +174,8 @@ class Tokenizer:
             return self._by_table(text)
         if self._bulk is not None:
             return self._bulk.encode(text)
-        return np.array(self._engine.encode(text, add_special_tokens=False).ids, np.int32)
+        ids = np.array(self._engine.encode(text, add_special_tokens=False).ids, np.int32)
+        return self._with_phrases(ids, np.array([len(ids)]))[0]
 
     def encode_many(self, texts: Iterable[str], title: str = "") -> list[NDArray[np.int32]]:
         """Ids of each text; a progress bar counts their bytes."""
@@ -190,7 +201,16 @@ class Tokenizer:
         else:
             coded = self._engine.encode_batch_fast(batch, add_special_tokens=False)
             each = [np.array(one.ids, np.int32) for one in coded]
-        return np.concatenate([np.zeros(0, np.int32), *each]), np.array([len(ids) for ids in each], np.int64)
+        ids, counts = np.concatenate([np.zeros(0, np.int32), *each]), np.array([len(ids) for ids in each], np.int64)
+        return self._with_phrases(ids, counts)
+
+    def _with_phrases(
+        self, ids: NDArray[np.int32], counts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Words joined where they are phrases; ``ids`` of texts in a row and how many each has, before and after."""
+        for joins in self._joins:
+            ids, counts = joins.apply(ids, counts)
+        return ids, counts
 
     def divided(self, blocks: Iterable[str]) -> Iterator[str]:
         """A text that comes in blocks, in pieces whose ids are, one after the other, those of the whole text."""
@@ -203,14 +223,24 @@ class Tokenizer:
 
     def told(self) -> tuple[str, dict[str, str]]:
         """What another process must hear to make this tokenizer (see ``of_told``)."""
-        return self._engine.to_str(), {
+        return self._layout(), {
             role: str(self._engine.id_to_token(id)) for role, id in self._marks().items() if id is not None
         }
 
     @classmethod
     def of_told(cls, layout: str, roles: dict[Role, str]) -> Tokenizer:
         """The tokenizer that another process told."""
-        return cls(Engine.from_str(layout), roles)
+        engine, phrases = _opened(layout)
+        return cls(engine, roles, phrases)
+
+    def _layout(self, pretty: bool = False) -> str:
+        """The text of ``tokenizer.json``."""
+        text = self._engine.to_str(pretty=pretty)
+        if not self.phrases:
+            return text
+        return json.dumps(
+            json.loads(text) | {"phrases": self.phrases}, ensure_ascii=False, indent=2 if pretty else None
+        )
 
     def _by_table(self, text: str) -> NDArray[np.int32]:
         """Bytes or characters by look-up; a character never seen is spelled in bytes."""
@@ -243,7 +273,8 @@ class Tokenizer:
                 f"id {outside} is not in a vocabulary of {self.size:,}", "Check that model and tokenizer fit"
             )
         if self.kind in WHOLE or not self._spells:
-            return str(self._engine.decode(numbers, skip_special_tokens=not specials))
+            text = str(self._engine.decode(numbers, skip_special_tokens=not specials))
+            return text.replace(LINK, " ") if self.phrases else text
         parts = (self.show(id).encode() if specials and self.special_ids[id] else self.pieces[id] for id in numbers)
         return b"".join(parts).decode("utf-8", errors="replace")
 
@@ -320,7 +351,7 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "tokenizer.json", "w") as handle:
-            handle.write(self._engine.to_str(pretty=True))
+            handle.write(self._layout(pretty=True))
         names = {f"{role}_token": self._engine.id_to_token(id) for role, id in self._marks().items() if id is not None}
         if (unknown := self._engine.token_to_id(UNKNOWN)) is not None:
             names["unk_token"] = self._engine.id_to_token(unknown)
@@ -344,12 +375,12 @@ class Tokenizer:
                 "Name a tokenizer.json, a folder with one, or one of bpe, bpe:4096, byte, char, wordpiece:8000",
             )
         try:
-            engine = Engine.from_str(file.read_text(encoding="utf-8"))
+            engine, phrases = _opened(file.read_text(encoding="utf-8"))
         except Exception as error:  # tokenizers raises plain Exception
             raise SightlineError(
                 f"{file} is not a whole tokenizer.json ({str(error)[:120]})", "Copy it again or choose another"
             ) from error
-        return cls(engine, _named_roles(file.parent))
+        return cls(engine, _named_roles(file.parent), phrases)
 
 
 def _kind(layout: dict[str, Any]) -> str:
@@ -422,3 +453,23 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _opened(text: str) -> tuple[Engine, Phrases]:
+    """What a ``tokenizer.json`` holds: the phrases are an entry of ours, beside those that the library knows."""
+    layout = json.loads(text) if '"phrases"' in text else {}
+    phrases = layout.pop("phrases", None)
+    engine = Engine.from_str(text if phrases is None else json.dumps(layout))
+    return engine, tuple(tuple((str(left), str(right)) for left, right in one) for one in phrases or ())
+
+
+def _joins_of(phrases: Phrases, vocabulary: dict[str, int], kind: str) -> tuple[Joins, ...]:
+    """The pairs of each pass by id; an error where the vocabulary has not what they are or become."""
+    if phrases and kind != "word":
+        raise SightlineError(f"phrases are made of words, and {kind} has none", "Leave them out of tokenizer.json")
+    names = {name for one in phrases for pair in one for name in (*pair, LINK.join(pair))}
+    if lost := sorted(names - vocabulary.keys()):
+        raise SightlineError(f"{lost[0]!r} of the phrases is not in the vocabulary", "Copy tokenizer.json again")
+    return tuple(
+        Joins.of([(vocabulary[a], vocabulary[b], vocabulary[LINK.join((a, b))]) for a, b in one]) for one in phrases
+    )

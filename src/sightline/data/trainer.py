@@ -8,15 +8,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from string import punctuation
-from typing import cast, get_args
+from typing import Any, cast, get_args
 from unicodedata import category
 
+import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
+from ..progress import say
 from .bulk import PIECES, pieces_cutter
 from .documents import Corpus
+from .phrases import LINK, Lesson, Phrasing, learned
 from .pieces import ALONE, byte_letters, class_of
 from .store import Texts, byte_count
 from .tokenizer import RESERVED, UNKNOWN, Kind, Tokenizer
@@ -47,7 +50,12 @@ def default_size(corpus_bytes: int) -> int:
 
 
 def train_tokenizer(
-    texts: Iterable[str], kind: Kind = "bpe", size: int | None = None, sample_bytes: int = 16_000_000, seed: int = 0
+    texts: Iterable[str],
+    kind: Kind = "bpe",
+    size: int | None = None,
+    sample_bytes: int = 16_000_000,
+    seed: int = 0,
+    phrases: Phrasing | None = None,
 ) -> Tokenizer:
     """Train a tokenizer on texts.
 
@@ -57,11 +65,16 @@ def train_tokenizer(
     size : ids with specials; by ``default_size`` if None, of ``word`` all words then. ``byte`` and ``char`` have the
         size that they have.
     sample_bytes, seed : at most so many bytes are looked at, drawn in blocks across all documents.
+    phrases : of ``word``, when words become one; None: never.
 
     Raises
     ------
-    SightlineError : a size that cannot hold the specials and the alphabet, or no text.
+    SightlineError : a size that cannot hold the specials and the alphabet, no text, or phrases of what has no words.
     """
+    if phrases is not None and kind != "word":
+        raise SightlineError(
+            f"phrases are made of words, and {kind} has none", "Choose word+phrases, or leave them away"
+        )
     texts = texts if isinstance(texts, Sequence) else list(texts)
     total = sum(byte_count(text) for text in texts)
     if total == 0:
@@ -72,7 +85,8 @@ def train_tokenizer(
         return Tokenizer(_char_engine(texts))
     sample = list(_sample(texts, total, sample_bytes, seed))
     if kind == "word":
-        return Tokenizer(_word_engine(sample, size, RARE if total >= RARE_FROM else 1))
+        rare = RARE if total >= RARE_FROM else 1
+        return Tokenizer(_word_engine(sample, size, rare)) if phrases is None else _phrased(sample, size, rare, phrases)
     wanted = size if size is not None else default_size(total)
     least = len(RESERVED) + (256 if kind == "bpe" else 64)
     if wanted < least:
@@ -87,16 +101,27 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, seed: int = 0) -> Tok
     """The tokenizer that a setting asks for, trained on ``corpus.train`` where it is to be trained.
 
     ``spec`` is None (``bpe``), ``bpe``, ``byte``, ``char``, ``wordpiece`` or ``word``, all but two maybe with a size
-    (``bpe:4096``), or a path to a ``tokenizer.json`` or to a folder with one.
+    (``bpe:4096``), or a path to a ``tokenizer.json`` or to a folder with one. Behind ``word``, with or without a size,
+    may stand ``+phrases``, and its settings as in ``+phrases:threshold=20,passes=2``.
     """
-    kind, _, size = (spec or "bpe").partition(":")
+    cut, plus, after = (spec or "bpe").partition("+")
+    kind, _, size = cut.partition(":")
+    phrases, _, wanted = after.partition(":")
     if kind not in get_args(Kind):
         return Tokenizer.load(cast(str, spec))
-    if size and (not re.fullmatch(r"[0-9]+", size) or kind in ("byte", "char")):
+    wrong = size and (not re.fullmatch(r"[0-9]+", size) or kind in ("byte", "char"))
+    if wrong or (plus and phrases != "phrases"):
         raise SightlineError(
-            f"the tokenizer {spec} is not known", "Choose bpe, bpe:4096, byte, char, wordpiece:8000, word or a path"
+            f"the tokenizer {spec} is not known",
+            "Choose bpe, bpe:4096, byte, char, wordpiece:8000, word, word+phrases or a path",
         )
-    return train_tokenizer(Texts(corpus.train), cast(Kind, kind), int(size) if size else None, seed=seed)
+    return train_tokenizer(
+        Texts(corpus.train),
+        cast(Kind, kind),
+        int(size) if size else None,
+        seed=seed,
+        phrases=Phrasing.of(wanted) if plus else None,
+    )
 
 
 def _sample(texts: Sequence[str], total: int, most: int, seed: int) -> Iterator[str]:
@@ -189,13 +214,9 @@ def _wordpiece_engine(sample: Sequence[str], size: int) -> Engine:
 
 def _word_engine(sample: Sequence[str], size: int | None, rare: int) -> Engine:
     """Whole words, as word2vec reads them: the commonest ``size`` that occur ``rare`` times. Not lossless."""
-    least = len(RESERVED) + 3
-    if size is not None and size < least:
-        raise SightlineError(
-            f"a vocabulary of {size:,} ids has no room for words: {len(RESERVED) + 1} are reserved", f"Ask for {least}"
-        )
+    _need_room(size)
     engine = Engine(models.WordLevel(unk_token=UNKNOWN))
-    engine.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)
+    engine.pre_tokenizer = _words_cutter()
     trainer = trainers.WordLevelTrainer(
         vocab_size=size or 1 << 31,
         min_frequency=rare,
@@ -204,3 +225,56 @@ def _word_engine(sample: Sequence[str], size: int | None, rare: int) -> Engine:
     )
     engine.train_from_iterator(sample, trainer, length=len(sample))
     return engine
+
+
+def _words_cutter() -> Any:
+    return pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)
+
+
+def _need_room(size: int | None) -> None:
+    least = len(RESERVED) + 3
+    if size is not None and size < least:
+        raise SightlineError(
+            f"a vocabulary of {size:,} ids has no room for words: {len(RESERVED) + 1} are reserved", f"Ask for {least}"
+        )
+
+
+def _phrased(sample: Sequence[str], size: int | None, rare: int, phrasing: Phrasing) -> Tokenizer:
+    """Words and their phrases: the commonest ``size`` that occur ``rare`` times.
+
+    Pairs are counted among all words. A word counts as in the text before any joining, a phrase as its pair before its
+    own: so a vocabulary that has a phrase has its words, which a text is cut into first.
+    """
+    _need_room(size)
+    whole = Tokenizer(_word_engine(sample, None, 1))
+    texts = whole.encode_many(sample, "looking for phrases")
+    ids, lengths = np.concatenate(texts), np.array([len(one) for one in texts], np.int64)
+    names, lessons = learned(ids, lengths, [whole.show(id) for id in range(whole.size)], phrasing)
+    often = np.bincount(ids, minlength=len(names))
+    for lesson in lessons:
+        often[lesson.joins.joined] = lesson.counts
+    counts, first = often.tolist(), len(RESERVED) + 1
+    order = sorted(range(first, len(names)), key=lambda at: (-counts[at], names[at].count(LINK), names[at]))
+    kept = [names[at] for at in order if counts[at] >= rare][: None if size is None else size - first]
+    held = set(kept)
+    pairs = [[(names[left], names[right]) for left, right in lesson.joins.pairs] for lesson in lessons]
+    phrases = [[pair for pair in one if held.issuperset((*pair, LINK.join(pair)))] for one in pairs]
+    _say_phrases([name for name in kept if LINK in name], lessons, phrasing)
+    engine = Engine(models.WordLevel({name: id for id, name in enumerate([*RESERVED, UNKNOWN, *kept])}, UNKNOWN))
+    engine.pre_tokenizer = _words_cutter()
+    engine.add_special_tokens(_added([*RESERVED, UNKNOWN]))
+    return Tokenizer(engine, phrases=tuple(tuple(one) for one in phrases if one))
+
+
+def _say_phrases(found: Sequence[str], lessons: Sequence[Lesson], phrasing: Phrasing) -> None:
+    if found:
+        say(f"{len(found):,} phrase{'s' * (len(found) > 1)}, such as {', '.join(found[:3])}")
+        return
+    best = lessons[0].best
+    if best > phrasing.above:
+        why = "those that do are too rare for the vocabulary"
+    else:
+        why = (
+            f"the highest score is {best:.3g}, not above {phrasing.above:g}" if best > -np.inf else "no pair is common"
+        )
+    say(f"no two words stand together often enough to be a phrase ({why}): every word stays alone")

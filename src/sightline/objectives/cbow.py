@@ -8,8 +8,8 @@
 `hierarchical` asks for the turns in a Huffman tree: a distribution over words, so a pseudo-likelihood (each word is
 asked given both sides). `negative` asks whether a word is the text's or noise: no distribution over tokens at all, so
 it earns no bits per byte. Marks have no vector. While the stack fits itself, they are left out, and frequent words by
-chance: windows reach over them. `--tokenizer word` gives it words; `sightline similar`, `analogy` and `vectors` use
-what was learned.
+chance: windows reach over them. `--tokenizer word` gives it words, and `word+phrases` also words of several, such as
+New_York; `sightline similar`, `analogy` and `vectors` use what was learned.
 
 Mikolov et al., Efficient Estimation of Word Representations in Vector Space (2013), and Distributed Representations of
 Words and Phrases (2013); the gradient: Irsoy et al., Corrected CBOW Performs as well as Skip-gram (2021).

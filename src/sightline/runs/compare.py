@@ -98,7 +98,7 @@ def compare(
         horizon: on a table of numbers, how many are forecast at once; 0: by the length of the series, at most 24.
         scoring: seconds that scoring may take the costliest family, which decides how much text is scored;
             0: a quarter of what the first family trains for.
-        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
+        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, word+phrases, or a path to a tokenizer.json.
         field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label, for the understanding probe.
         documents: what a document of a .txt file is.

@@ -137,7 +137,7 @@ def train(
         schedule: course of the learning rate.
         validations: how often dev is measured.
         compile: run through torch.compile; auto measures whether it pays.
-        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, or a path to a tokenizer.json.
+        tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, word+phrases, or a path to a tokenizer.json.
         field: the field of a record that holds the text.
         label: the field of a record that holds a label.
         documents: what a document of a .txt file is.
