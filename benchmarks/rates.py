@@ -23,8 +23,10 @@ from machine import RESULTS, data_folder, described, write
 
 from sightline.objectives import FAMILIES
 from sightline.runs.ground import laid, objective_for
+from sightline.runs.plan import drafted
 from sightline.runs.recipe import Source
-from sightline.runs.train import drafted, fresh, validation
+from sightline.runs.run import validation
+from sightline.runs.start import fresh
 from sightline.training.loop import train
 
 FLAT = 0.04  # nats: two seeds of one setting differ by as much (docs/log.md)

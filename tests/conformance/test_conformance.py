@@ -105,7 +105,9 @@ UL2 = "1/3 prefix:R denoise=0.3 span=2, 1/3 prefix:S empty=0 rest=0.25, 1/3 pref
 SIGHTS = "1/4 causal:A, 1/4 masked:B, 1/4 backward, 1/4 blank:C sentences=0 documents=1"
 # Settings by which a family asks otherwise than it does by default.
 VARIED = {
+    "backward at mask": lambda v: Backward(v, at_mask=0.5),
     "prefix at mask": lambda v: Prefix(v, at_mask=0.5),
+    "prefix at mask, grams": lambda v: Prefix(v, at_mask=0.5, hide="gram"),
     "prefix denoise": lambda v: Prefix(v, denoise=0.3, span=2),
     "prefix one way": lambda v: Prefix(v, both_ways=False, rest=0.25, empty=0),
     "blank short": lambda v: Blank(v, rate=0.4, span=2, sentences=0, documents=0),
@@ -116,6 +118,7 @@ VARIED = {
     "denoise spans begun with their end": lambda v: Denoise(v, start="eos"),
     "denoise deep and shallow": lambda v: Denoise(v, rate=0.3, span=2, encoder_layers=2, decoder_layers=1),
     "mix ul2": lambda v: Mix(v, UL2),
+    "mix unilm, right to left": lambda v: Mix(v, "unilm", by=3),
     "mix of sights": lambda v: Mix(v, SIGHTS, by=3),
 }
 
@@ -137,7 +140,8 @@ def test_every_exact_family_adds_up(family: str) -> None:
 
 
 def test_masked_may_keep_tokens_and_hide_words_and_spans() -> None:
-    for fields in ({"hide": "word"}, {"hide": "span"}, {"random": 0.0, "kept": 0.0}, {"rate": 0.5, "rate_end": 0.1}):
+    hides = [{"hide": hide} for hide in ("word", "span", "gram")]
+    for fields in (*hides, {"random": 0.0, "kept": 0.0}, {"rate": 0.5, "rate_end": 0.1}):
         subject = Subject(lambda vocabulary, fields=fields: Masked(vocabulary, **fields))  # type: ignore[misc]
         does_not_leak(subject)
         ignores_the_batch(subject)

@@ -213,3 +213,14 @@ def test_a_token_is_scored_without_the_later_pieces_of_its_word(tokenizer: Token
         totals[within] = float(model.examined(rows)[0][0])
         assert totals[within] == pytest.approx(by_hand, abs=5e-3)
     assert totals["word"] != pytest.approx(totals["token"], abs=0.05)
+
+
+def test_unilm_s_draws_are_of_one_token_or_of_two_or_three_in_a_row(tokenizer: Tokenizer) -> None:
+    """Dong et al. (2019): 80% of the draws hide one token, 20% two or three in a row."""
+    objective, rows = Masked(tokenizer.vocabulary, hide="gram", rate=0.15), rows_of(tokenizer, copies=600)
+    found = objective._groups(rows, Draws(2).of(rows))
+    lengths = [length for line in found for length in np.diff(np.flatnonzero(np.diff(line, prepend=-1)))]
+    assert np.bincount(lengths)[1:] / len(lengths) == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+    hidden, alone = asked(objective, rows), asked(replace(objective, hide="token"), rows)
+    assert (hidden.sum(1) == alone.sum(1)).all(), "as many, whatever is drawn"
+    assert (hidden[:, 1:] & hidden[:, :-1]).sum() > 1.5 * (alone[:, 1:] & alone[:, :-1]).sum()

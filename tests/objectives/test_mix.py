@@ -13,7 +13,8 @@ from sightline.errors import SightlineError
 from sightline.objectives import Causal, Masked, Mix
 from sightline.objectives.deal import dealt, hand, shares
 from sightline.objectives.mix import RECIPES
-from sightline.sight import fixed
+from sightline.sight import NOTHING, OPENING, fixed
+from sightline.sight.derive import matrix
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,33 @@ def test_the_score_is_that_of_the_chosen_member(tokenizer: Tokenizer) -> None:
     assert Mix(marks, "ul2").columns == ("continuation", "infilling") and Mix(marks, "ul2").infills
     assert Mix(marks, "unilm").columns == ("whole text", "continuation")
     assert Mix(marks, "1/2 blank, 1/2 causal").position_tables == 2
+
+
+def test_unilm_is_the_published_mixture(tokenizer: Tokenizer) -> None:
+    """Dong et al. (2019): rows both ways, sequence to sequence, left to right, right to left; 15% asked at the mask."""
+    mix, rows = Mix(tokenizer.vocabulary), page(tokenizer, 48)
+    views = mix.ask(rows, Draws(1).of(rows), 0.0)
+    assert [view.slots.lines for view in views] == [16, 16, 8, 8], "1/3, 1/3, 1/6, 1/6"
+    place = np.arange(rows.length)
+    left, masks = place[None] <= place[:, None], 0
+    for number, view in enumerate(views):
+        hidden = view.asks != NOTHING
+        assert (view.asks[hidden] == view.slots.place[hidden]).all(), "each where it stands"
+        opening = np.where(view.slots.segment == OPENING, place, 0).max(1)  # its last place
+        sees = np.zeros((view.slots.lines, rows.length, rows.length), np.bool_)
+        at = view.slots.place
+        sees[np.arange(len(at))[:, None, None], at[:, :, None], at[:, None]] = matrix(view.sight, view.slots)
+        if number == 1:
+            assert (opening > 0).all() and len(set(opening)) > 8, "openings of all lengths"
+            assert (sees == (left | (place <= opening[:, None, None]))).all()
+        else:
+            assert (sees == (np.ones_like(left), None, left, left.T)[number]).all()
+        asked = rows.length - 2 if number == 0 else rows.length - 1 - (opening if number == 1 else 0)
+        assert (np.abs(hidden.sum(1) - 0.15 * asked) <= 1).all()
+        shows = view.shows[hidden]
+        masks += (shows == fixed(tokenizer.mask)).sum()
+    assert masks / sum((view.asks != NOTHING).sum() for view in views) == pytest.approx(0.8, abs=0.05)
+    assert "rate=0.15 hide=gram" in RECIPES["unilm"] and RECIPES["unilm"].count("at_mask=0.15 hide=gram") == 3
 
 
 def test_published_recipes() -> None:

@@ -27,7 +27,7 @@ from ..errors import SightlineError
 from ..sight import OPENING, Rule, Score, Slots, View, opening, past
 from .base import Column, Given, Objective, within_document
 from .causal import Causal
-from .masked import Masked, laid
+from .masked import Masked, grouped, laid
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class MaskedNext(Masked):
     def _groups(self, rows: Rows, draws: RowDraws) -> NDArray[np.int64]:
         """Spans of 1 to ``longest`` tokens, whatever the words (the paper's repository)."""
         lengths = 1 + (draws.uniform(rows.length) * self.longest).astype(np.int64)
-        starts = laid(lengths) | (within_document(rows.documents) == 0)
-        return np.maximum.accumulate(np.where(starts, np.arange(rows.length), 0), axis=1)
+        return grouped(laid(lengths) | (within_document(rows.documents) == 0))
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import RowDraws, Rows
+from ..data.vocabulary import Vocabulary
 from ..decoders.canvas import Canvas
 from ..errors import SightlineError
 from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, everything, fixed
 from .base import Column, Given, Objective, Sampler, text_places, within_document
 
-Hidden = Literal["token", "word", "span"]
+Hidden = Literal["token", "word", "span", "gram"]
 Course = Literal["linear", "cosine", "half"]
+GRAMS = 0.2  # share of draws that hide two or three tokens in a row (UniLM)
 COPIES = 64  # lines of one view when a text is scored one hidden token at a time
 
 
@@ -40,7 +42,8 @@ class Masked(Objective):
     rate_end : the share at the end of training. None: constant.
     course : how it gets there: ``linear`` in progress, ``cosine``, or ``half`` (at once, in the middle).
     rate_high : each row draws its own share, uniform between ``rate`` and this. None: all have the same.
-    hide : single tokens, whole words, or spans of whole words.
+    hide : single tokens, whole words, spans of whole words, or ``gram``: of the draws four in five hide one token, the
+        others two or three in a row (UniLM).
     span, longest : the words of a span are drawn from a geometric distribution of mean ``span`` that is cut at
         ``longest``: of 5 and 10 (SpanBERT's) the mean that is left is 3.8.
     segmented : Chinese words as a segmenter cuts them (extra ``chinese``); else each character is a word.
@@ -119,16 +122,11 @@ class Masked(Objective):
             hidden = self.hidden(rows, draws, self.rate_at(progress))
         else:
             hidden = self.hidden(rows, draws, self.rate + (self.rate_high - self.rate) * draws.uniform(1)[:, 0])
-        fate = draws.uniform(rows.length)
-        words = self.vocabulary.ordinary
-        drawn = words[(draws.uniform(rows.length) * len(words)).astype(np.int64)]
-        place = np.arange(rows.length)
-        keep = fate < self.kept
-        swap = ~keep & (fate < self.kept + self.random)
-        corrupted = np.where(keep, place, np.where(swap, fixed(drawn), fixed(self.vocabulary.mask)))
+        place = np.broadcast_to(np.arange(rows.length), hidden.shape)
+        shows, kept = corrupted(place, hidden, draws, self.vocabulary, self.random, self.kept)
         highest = max(self.rate, self.rate_end or 0.0, self.rate_high or 0.0)
         most = int(np.ceil(highest * rows.length)) + 1
-        return [self._view(rows, np.where(hidden, corrupted, place), hidden, hidden & keep, most)]
+        return [self._view(rows, shows, hidden, kept, most)]
 
     def candidates(self, rows: Rows) -> NDArray[np.bool_]:
         """Which positions [rows, length] may be hidden."""
@@ -162,10 +160,12 @@ class Masked(Objective):
         place = np.broadcast_to(np.arange(rows.length), rows.tokens.shape)
         if self.hide == "token":
             return place
-        words = rows.segmented_starts if self.segmented else rows.word_starts
-        starts = words if self.hide == "word" else words & self._span_starts(words, draws)
-        starts = starts | (within_document(rows.documents) == 0)
-        return np.maximum.accumulate(np.where(starts, place, 0), axis=1)
+        if self.hide == "gram":
+            starts = grams(draws, rows.length)
+        else:
+            words = rows.segmented_starts if self.segmented else rows.word_starts
+            starts = words if self.hide == "word" else words & self._span_starts(words, draws)
+        return grouped(starts | (within_document(rows.documents) == 0))
 
     def _span_starts(self, words: NDArray[np.bool_], draws: RowDraws) -> NDArray[np.bool_]:
         """Which tokens are of a word that a span begins with, where each row is cut into spans of drawn lengths."""
@@ -250,3 +250,35 @@ def laid(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     line, number = np.nonzero(ends < lengths.shape[1])
     begins[line, ends[line, number]] = True
     return begins
+
+
+def grams(draws: RowDraws, count: int) -> NDArray[np.bool_]:
+    """Where stretches of one token begin, or, with a chance of ``GRAMS``, of two or of three, [rows, count]."""
+    lot = draws.uniform(count)
+    return laid(1 + (lot < GRAMS).astype(np.int64) + (lot < GRAMS / 2))
+
+
+def grouped(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The first place of the stretch that each place [rows, places] is of."""
+    return np.maximum.accumulate(np.where(starts, np.arange(starts.shape[1]), 0), axis=1)
+
+
+def corrupted(
+    shows: NDArray[np.int64],
+    hidden: NDArray[np.bool_],
+    draws: RowDraws,
+    vocabulary: Vocabulary,
+    random: float = 0.1,
+    kept: float = 0.1,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What slots show where some are ``hidden``, and which of those show their own token still; all [rows, slots].
+
+    ``random`` and ``kept`` are shares of the hidden that show a random token, and their own; the rest show the mask.
+    BERT's are 0.1 and 0.1.
+    """
+    fate, words = draws.uniform(shows.shape[1]), vocabulary.ordinary
+    drawn = words[(draws.uniform(shows.shape[1]) * len(words)).astype(np.int64)]
+    keep = fate < kept
+    swap = ~keep & (fate < kept + random)
+    instead = np.where(keep, shows, np.where(swap, fixed(drawn), fixed(vocabulary.mask)))
+    return np.where(hidden, instead, shows), hidden & keep

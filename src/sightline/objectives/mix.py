@@ -6,9 +6,11 @@
 
 One member examines and writes: its sight, its columns and its class of score are the mixture's.
 
-Two published ones have names. ``unilm`` (Dong et al., UniLM, 2019): a third masked; half with an opening, asked at the
-mask, of which a third has none but the start mark; a sixth right to left, here read out one token before. ``ul2`` (Tay
-et al., UL2, 2022): denoisers of spans on one stack, regular (R), extreme (X) and sequential (S) in equal thirds.
+Two published ones have names. ``unilm`` (Dong et al., UniLM, 2019): of all rows a third sees both ways; a third has
+an opening that does, and goes on from left to right (sequence to sequence); a sixth is left to right and a sixth right
+to left. In each, 15% of the tokens stand hidden, by one draw in five two or three in a row, and are asked where they
+stand. (The paper's first third also tells whether two texts follow each other; not here.) ``ul2`` (Tay et al., UL2,
+2022): denoisers of spans on one stack, regular (R), extreme (X) and sequential (S) in equal thirds.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
 MEMBERS: dict[str, type[Objective]] = {kind.family: kind for kind in (Causal, Backward, Masked, Prefix, Blank)}
 RECIPES = {
-    "unilm": "1/3 masked rate=0.15, 1/2 prefix at_mask=0.15 empty=1/3, 1/6 backward",
+    "unilm": "1/3 masked rate=0.15 hide=gram, 1/3 prefix at_mask=0.15 hide=gram empty=0, "
+    "1/6 prefix at_mask=0.15 hide=gram empty=1, 1/6 backward at_mask=0.15 hide=gram",
     "ul2": "1/6 prefix:R denoise=0.15 span=3, 1/6 prefix:R denoise=0.15 span=8, 1/3 prefix:S empty=0 rest=0.25, "
     "1/12 prefix:X denoise=0.5 span=3, 1/12 prefix:X denoise=0.5 span=8, "
     "1/12 prefix:X denoise=0.15 span=64, 1/12 prefix:X denoise=0.5 span=64",

@@ -6,9 +6,9 @@
     .    ■ ■ ■ ■              end        the causal model, so that whole texts can be scored too
 
 Three things may be asked of the rest. The next token (the default). With ``at_mask``, some tokens of the rest stand
-hidden and each is answered where it stands, as in BERT; one pass then scores a text by a second slot for each token, a
-mask that sees what stands before it (UniLM). With ``denoise``, the opening is a text with spans cut out, a sentinel for
-each, and the rest is the sentinels with their spans (T5's objective on one stack).
+hidden and each is answered where it stands, as in BERT (UniLM; ``at_mask.py`` draws it). With ``denoise``, the opening
+is a text with spans cut out, a sentinel for each, and the rest is the sentinels with their spans (T5's objective on one
+stack).
 
 Raffel et al., Exploring the Limits of Transfer Learning (T5, 2020); Dong et al., UniLM (2019).
 """
@@ -25,28 +25,14 @@ from numpy.typing import NDArray
 from ..data import RowDraws, Rows
 from ..decoders.canvas import Canvas
 from ..errors import SightlineError
-from ..sight import (
-    NO_DOCUMENT,
-    NOTHING,
-    OPENING,
-    Rule,
-    Score,
-    Slots,
-    View,
-    by_order,
-    fixed,
-    itself,
-    opening,
-    past,
-    seen,
-)
+from ..sight import NO_DOCUMENT, NOTHING, OPENING, Rule, Score, Slots, View, by_order, fixed, opening, past
+from . import at_mask as masks
 from . import span as spans_of
 from .base import Column, Given, Objective, after_document, first_wanted, next_in_document, text_places, within_document
 from .causal import next_place
 from .span import Marks, Spans, gaps, next_of_gap, parted
 
-TRUE, QUERY = 0, 1  # streams: slots that show the text, and masks that ask beside it
-RANDOM, KEPT = 0.1, 0.1  # shares of the hidden tokens shown as a random one, and as they are (a declared leak)
+REST = 1  # the segment of what stands behind the opening
 
 
 @dataclass(frozen=True)
@@ -60,6 +46,7 @@ class Prefix(Objective):
     both_ways : whether the opening sees itself both ways; false is the causal baseline of T5's comparison.
     at_mask : share of the rest's tokens that are hidden and asked for where they stand, in [0, 1); 0: next tokens.
         UniLM trains with 0.15 and tunes with 0.7; of the hidden, 80% show the mask, 10% another token, 10% their own.
+    hide : with at_mask, single tokens, or ``gram``: of the draws one in five hides two or three in a row.
     denoise : share of the text that is cut out in spans, in [0, 1); 0: the text is split in two instead.
     span : their mean length in tokens. T5: 0.15 and 3.
     """
@@ -68,6 +55,7 @@ class Prefix(Objective):
     rest: float = 0.5
     both_ways: bool = True
     at_mask: float = 0.0
+    hide: masks.Hide = "token"
     denoise: float = 0.0
     span: float = 3.0
 
@@ -81,18 +69,12 @@ class Prefix(Objective):
         for name, most in (("empty", 1.0), ("rest", 0.5)):
             if not 0 <= getattr(self, name) <= most:
                 raise SightlineError(f"{name} = {getattr(self, name)} is out of range", f"Use a share from 0 to {most}")
-        for name in ("at_mask", "denoise"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SightlineError(
-                    f"{name} = {getattr(self, name)} hides everything or nothing that there is",
-                    "Use 0 to leave it away, or a share below 1 such as 0.15",
-                )
+        masks.check(self.at_mask, self.hide, self.vocabulary)
+        masks.check_share("denoise", self.denoise)
         if self.at_mask and self.denoise:
             raise SightlineError("at_mask and denoise are two ways to ask", "Give one of them, or mix them: mix")
         if self.span < 1:
             raise SightlineError(f"a mean span of {self.span} tokens is shorter than one token", "Use 1 or more")
-        if self.at_mask:
-            self.vocabulary.need("mask")
         if self.denoise:
             self.vocabulary.need("eos")
             self.vocabulary.need_some("spares", 1, "a sentinel for each span")
@@ -106,8 +88,8 @@ class Prefix(Objective):
 
     @property
     def rule(self) -> Rule:
-        if self.at_mask:  # what is before is the text, never the masks beside it
-            return ((by_order | opening if self.both_ways else by_order) & (seen.stream == TRUE)) | itself
+        if self.at_mask:
+            return masks.text_only(by_order | opening if self.both_ways else by_order)
         return past | opening if self.both_ways else past
 
     @property
@@ -123,7 +105,10 @@ class Prefix(Objective):
         if self.denoise:
             return [self._cut(rows, draws)]
         split = self._split(rows, draws)
-        return [self._hidden(rows, draws, split) if self.at_mask else self._view(rows, split, asking=True)]
+        if not self.at_mask:
+            return [self._view(rows, split, asking=True)]
+        rest = self._rest(rows, split)
+        return [masks.hiding(self._view(rows, split), rest, self.at_mask, self.hide, draws, self.vocabulary)]
 
     def _split(self, rows: Rows, draws: RowDraws) -> NDArray[np.float64]:
         """The opening of each document is one token with probability ``empty``, else uniform in [1, length)."""
@@ -136,26 +121,10 @@ class Prefix(Objective):
         empty = np.take_along_axis(draws.uniform(rows.length), first, axis=1) < self.empty
         return np.where(empty, 1, split)
 
-    def _hidden(self, rows: Rows, draws: RowDraws, split: NDArray[np.float64]) -> View:
-        """Tokens of the rest, the mark that ends it too, hidden and asked for where they stand."""
-        place, index = np.arange(rows.length), within_document(rows.documents)
-        rest = (index >= split) & (index > 0) & (rows.documents != NO_DOCUMENT)
-        lot = np.where(rest, draws.uniform(rows.length), 2.0)
-        rank = np.argsort(np.argsort(lot, axis=1), axis=1)
-        hidden = rest & (rank < np.ceil(self.at_mask * rest.sum(1))[:, None])
-        fate, words = draws.uniform(rows.length), self.vocabulary.ordinary
-        drawn = words[(draws.uniform(rows.length) * len(words)).astype(np.int64)]
-        swap = fate < KEPT + RANDOM
-        corrupted = np.where(fate < KEPT, place, np.where(swap, fixed(drawn), fixed(self.vocabulary.mask)))
-        return View.of(
-            Slots.of(place, rows.documents, segment=np.where(index < split, OPENING, 1), positions=index),
-            self.rule,
-            shows=np.where(hidden, corrupted, place),
-            asks=np.where(hidden, place, NOTHING),
-            most_asks=min(int(np.ceil(self.at_mask * rows.length)) + 1, rows.length),
-            declared=hidden & (fate < KEPT),
-            kind=self.family,
-        )
+    def _rest(self, rows: Rows, split: NDArray[np.floating | np.integer]) -> NDArray[np.bool_]:
+        """Which places [rows, length] stand behind the opening, the mark that ends the text too."""
+        index = within_document(rows.documents)
+        return np.asarray((index >= split) & (index > 0) & (rows.documents != NO_DOCUMENT))
 
     def _cut(self, rows: Rows, draws: RowDraws) -> View:
         """Spans of the text, each answered behind the opening after its sentinel."""
@@ -205,7 +174,8 @@ class Prefix(Objective):
             most = int(rest.begins.sum(1).max(initial=0))
             yield self._parted(rows.documents, rest, most, rows.length, ends=False, asked=rows.wanted)
         elif self.at_mask:
-            yield self._queried(rows, split)
+            asked = rows.wanted & self._rest(rows, split)
+            yield masks.beside(self._view(rows, split), asked, self.vocabulary.mask)
         else:
             yield self._view(rows, split, asking=True)
 
@@ -216,40 +186,19 @@ class Prefix(Objective):
         yield self._parted(rows.documents, found, most, rows.length + most)
 
     def read(self, rows: Rows) -> View:
-        return self._view(rows, np.full(rows.tokens.shape, rows.length), asking=False)
+        return self._view(rows, np.full(rows.tokens.shape, rows.length))
 
-    def _view(self, rows: Rows, split: NDArray[np.floating | np.integer], asking: bool) -> View:
+    def _view(self, rows: Rows, split: NDArray[np.floating | np.integer], asking: bool = False) -> View:
         place = np.arange(rows.length)
         index = within_document(rows.documents)
         wanted = np.zeros_like(rows.wanted)
         wanted[:, :-1] = rows.wanted[:, 1:]
         asked = next_in_document(rows.documents) & (index >= split - 1) & wanted & asking
         return View.of(
-            Slots.of(place, rows.documents, segment=np.where(index < split, OPENING, 1), positions=index),
+            Slots.of(place, rows.documents, segment=np.where(index < split, OPENING, REST), positions=index),
             self.rule,
             shows=place,
             asks=np.where(asked, place + 1, NOTHING),
-            kind=self.family,
-        )
-
-    def _queried(self, rows: Rows, split: NDArray[np.int64]) -> View:
-        """The text, and beside it a mask for each wanted token of the rest, which sees what stands before it."""
-        place, index = np.arange(rows.length), within_document(rows.documents)
-        asked = rows.wanted & (index >= split) & (rows.documents != NO_DOCUMENT)
-        twice = np.tile(place, 2)
-        both = np.concatenate([index, index], axis=1)
-        return View.of(
-            Slots.of(
-                twice,
-                np.concatenate([rows.documents, np.where(asked, rows.documents, NO_DOCUMENT)], axis=1),
-                segment=np.where((both < np.tile(split, 2)) & (np.arange(len(twice)) < rows.length), OPENING, 1),
-                stream=np.repeat([TRUE, QUERY], rows.length),
-                positions=both,
-            ),
-            self.rule,
-            shows=np.where(np.arange(len(twice)) < rows.length, twice, fixed(self.vocabulary.mask)),
-            asks=np.where(np.arange(len(twice)) < rows.length, NOTHING, twice),
-            most_asks=rows.length,
             kind=self.family,
         )
 
@@ -259,26 +208,7 @@ class Prefix(Objective):
             marks = self._sentinels(holes, np.zeros(canvas.open.shape, np.int32), True)
             return next_of_gap(canvas, holes, marks, self.stops, kind=self.family, flat=True, sight=self.rule)
         view = next_place(canvas, self.rule, self.family)
-        return self._with_mask(view, canvas) if self.at_mask else view
-
-    def _with_mask(self, view: View, canvas: Canvas) -> View:
-        """What is written, and behind it a mask in the first open place, which asks."""
-        at = np.where(canvas.done, NO_DOCUMENT, canvas.open.argmax(1))[:, None]
-        slots = view.slots
-        return View.of(
-            Slots.of(
-                np.concatenate([slots.place, np.maximum(at, 0)], axis=1),
-                np.concatenate([slots.document, np.minimum(at, 0)], axis=1),
-                segment=np.concatenate([slots.segment, np.ones_like(at)], axis=1),
-                stream=np.r_[np.full(slots.count, TRUE), QUERY],
-                positions=np.concatenate([slots.positions, np.maximum(at, 0)], axis=1),
-            ),
-            self.rule,
-            shows=np.concatenate([view.shows, np.full_like(at, fixed(self.vocabulary.mask))], axis=1),
-            asks=np.concatenate([np.full_like(view.asks, NOTHING), at], axis=1),
-            most_asks=1,
-            kind=self.family,
-        )
+        return masks.behind(view, self.vocabulary.mask, REST) if self.at_mask else view
 
 
 def _last(drawn: Spans, documents: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -240,7 +240,7 @@ def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]
     """Every family and seed trained and measured, what is already there taken over; then joined to one record."""
     from .ground import described, objective_for, versions
     from .measure import FLOOR, Examination, joined
-    from .train import drafted
+    from .plan import drafted
 
     lead = objective_for(wanted.families[0], ground.tokenizer, {})
     first = drafted(ground, lead, **_settings(wanted), seed=wanted.seed)
@@ -301,8 +301,10 @@ def _settings(wanted: Comparison) -> dict[str, Any]:
 
 def _begun(ground: Ground, wanted: Comparison, name: str, seed: int, place: Path) -> tuple[Recipe, Model]:
     """The recipe and the fresh model of one run; a folder that was begun keeps its number of steps."""
+    from .cost import costed
     from .ground import held, objective_for
-    from .train import costed, drafted, fresh
+    from .plan import drafted
+    from .start import fresh
 
     objective = objective_for(name, ground.tokenizer, {})
     recipe = drafted(ground, objective, **_settings(wanted), seed=seed)
@@ -318,7 +320,7 @@ def _begun(ground: Ground, wanted: Comparison, name: str, seed: int, place: Path
 def _one(ground: Ground, recipe: Recipe, model: Model, examination: Examination, place: Path) -> None:
     """Train and measure one run; its record is written last, so that a break before it costs only what is missing."""
     from .measure import record_of
-    from .train import run
+    from .run import run
 
     title = f"{recipe.family} (seed {recipe.seed})"
     say(f"{title}: {recipe.settings.steps:,} steps" if getattr(model.stack, "repeats", True) else f"{title}: counting")

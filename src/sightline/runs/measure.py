@@ -140,8 +140,9 @@ def _lengths(context: int) -> dict[str, int]:
 def _training_seconds(ground: Ground, first: Recipe) -> float:
     """How long the first family trains: as said, or as timed."""
     from ..training.budget import Budget
+    from .cost import TIMED, costed, seconds_of_fitting, seconds_per_step
     from .ground import objective_for
-    from .train import TIMED, costed, fresh, seconds_of_fitting, seconds_per_step
+    from .start import fresh
 
     budget = Budget.parse(first.budget)
     if budget.kind == "seconds":
@@ -167,7 +168,7 @@ def _cost(ground: Ground, first: Recipe, families: Sequence[str]) -> Any:
     from ..evaluation.bits import bits_per_byte, continuation_bits_per_byte
     from ..objectives import FAMILIES
     from .ground import objective_for
-    from .train import fresh
+    from .start import fresh
 
     names = ["causal", *(["masked"] if ground.tokenizer.vocabulary.mask >= 0 else [])]
     names += [name for name in families if FAMILIES[name].score_class == "bound"]

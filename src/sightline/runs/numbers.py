@@ -230,8 +230,8 @@ def trained(ground: NumberGround, recipe: Recipe, place: Path) -> tuple[Model, T
     from ..stacks import sizes
     from ..training.loop import train
     from ..training.machine import peak
+    from .cost import costed, per_step
     from .ground import held
-    from .train import costed, per_step
 
     if ground.horizon >= recipe.context:
         raise SightlineError(
@@ -326,7 +326,7 @@ def results_on_numbers(wanted: Comparison, folder: Path, ground: NumberGround) -
     from ..evaluation.score import scored
     from .ground import described, versions
     from .measure import families_of, kept_words, measured_to, record_of
-    from .train import drafted
+    from .plan import drafted
 
     drawn = drawn_blocks(ground, wanted.seed)
     outcomes: dict[str, list[dict[str, Any]]] = {}
