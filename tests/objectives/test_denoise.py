@@ -16,9 +16,9 @@ from sightline.data import Draws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.decoders.canvas import Canvas
 from sightline.errors import SightlineError
-from sightline.objectives import Denoise
+from sightline.objectives import Denoise, Prefix
 from sightline.objectives.sides import SEEN
-from sightline.sight import NO_DOCUMENT, NOTHING, Slots, View
+from sightline.sight import NO_DOCUMENT, NOTHING, Depth, Slots, View, fixed, reach
 from sightline.stacks.look import Look
 from sightline.stacks.transformer import Shape, Transformer
 from sightline.stacks.two import Two, sides
@@ -201,3 +201,21 @@ def test_too_few_sentinels_and_spans_longer_than_a_row() -> None:
 def test_depths_are_settings() -> None:
     model = Subject(lambda vocabulary: Denoise(vocabulary, encoder_layers=3, decoder_layers=1)).model()
     assert len(model.stack.encoder.layers) == 3 and len(model.stack.decoder.layers) == 1  # type: ignore[arg-type,union-attr]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_stacks_are_asked_what_one_is(seed: int) -> None:
+    """Of the same draws: the same answers in the same order, each with the same text in sight."""
+    rows = text(40, seed)
+    (one,) = Prefix(WIDE, denoise=0.3, span=2).ask(rows, Draws(seed).of(rows), 0.0)
+    (two,) = Denoise(WIDE, rate=0.3, span=2).ask(rows, Draws(seed).of(rows), 0.0)
+    answers = [view.answers(rows.tokens)[0, : int(view.wanted[0].sum())].tolist() for view in (one, two)]
+    assert answers[0] == answers[1][1:] and answers[1][0] == SPARES[0]  # two are asked for the first sentinel too
+
+    def in_sight(view: View) -> list[set[int]]:
+        """What the asked slots can be reached by: positions of the text, and marks."""
+        shown = np.where(view.slots.document[0] == NO_DOCUMENT, NOTHING, view.shows[0])
+        reached = reach(view, Depth(4, keeps_input=True))[0][view.wanted[0]]
+        return [set(shown[seen].tolist()) - {NOTHING, int(fixed(BOS))} for seen in reached]
+
+    assert in_sight(one) == in_sight(two)[1:]
