@@ -175,6 +175,7 @@ def test_short_documents_and_words_alone_are_no_trouble() -> None:
 
 @pytest.mark.parametrize("loss", ["negative", "hierarchical"])
 def test_one_worker_repeats_itself_and_several_come_near(loss: str) -> None:
+    """A tree is learned by one, however many there are."""
     tokens = np.concatenate([[BOS], 3 + np.random.default_rng(0).zipf(1.5, 60_000) % 17, [EOS]])
     bags = []
     for workers in (1, 1, 2):
@@ -189,6 +190,7 @@ def test_one_worker_repeats_itself_and_several_come_near(loss: str) -> None:
     assert torch.equal(one.outputs, again.outputs)
     assert nats == same
     assert near == pytest.approx(nats, rel=0.02)
+    assert (near == nats) == (loss == "hierarchical")
 
 
 def test_parts_change_nothing_and_a_bag_goes_on_behind_them() -> None:

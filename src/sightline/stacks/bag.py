@@ -140,6 +140,11 @@ class Bag(nn.Module):
         for name in ("ranks", "tree", "noise"):
             self.__dict__.pop(name, None)
 
+    def workers(self, threads: int) -> int:
+        """How many of so many threads learn: of a tree one, since two that write the nodes near its root at once, which
+        every word does, take longer than one (benchmarks/results/vectors-speed.md)."""
+        return 1 if self.manner.loss == "hierarchical" else threads
+
     def fit(
         self,
         tokens: NDArray[Any],
@@ -164,7 +169,7 @@ class Bag(nn.Module):
         tokens : [tokens] ids; marks among them are passed over. offsets : where documents start; None: at every bos.
         progress : advanced by the share that is done, of 1.
         passes : over the text, also parts of one; the rate falls in a straight line over all.
-        workers : threads.
+        workers : threads (see ``workers``).
         parts : equal stretches after each of which ``watch`` is told its number and what it came to. done : parts that
             the bag has learned already: it goes on behind them.
         draws : from the number of a chunk of ``CHUNK`` words to its random numbers; None: by ``seed`` and number.
@@ -173,7 +178,7 @@ class Bag(nn.Module):
         ------
         SightlineError : ids that do not fit, less than two different words, or numba is not installed.
         """
-        loops = compiled()
+        loops, workers = compiled(), self.workers(workers)
         if not done:
             self.count(tokens, seed)
         text = _Text.of(tokens, offsets, self.ranks, self.vocabulary)

@@ -60,7 +60,7 @@ def fit(
     Parameters
     ----------
     tokens, offsets : as the stack's ``fit`` takes them.
-    workers : threads that write to the vectors at once. The other arguments are those of ``loop.train``.
+    workers : threads that may write to the vectors at once. The other arguments are those of ``loop.train``.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def fit(
     if found is not None:
         stack.hold(**found.weights)
         state, best, done = _State(**found.state), found.best, found.step
-    if workers > 1:
+    if (workers := stack.workers(workers)) > 1:
         say(f"{title}: {workers} workers write at once, without locks; --threads 1 is slower, and repeats itself")
     log = Log(folder, _steps(settings, done, parts))
     clock = saved_at = time.monotonic()
