@@ -225,7 +225,7 @@ def test_warnings_of_others_are_silent_and_ours_are_not(
         (["train", "causal", "absent.txt"], "absent.txt does not exist"),
         (["compare", "absent.txt"], "absent.txt does not exist"),
         (["train", "causal", "empty.txt"], "empty"),
-        (["train", "causal", "numbers.csv"], "holds numbers"),
+        (["train", "causal", "numbers.csv"], "numbers.csv has no column 'y'; it has 1, 2"),
         (["train", "causal", "--recipe", "absent.toml"], "absent.toml does not exist"),
         (["train", "--recipe", "page.txt"], "is not a recipe"),
         (["generate", "absent"], "absent does not exist"),

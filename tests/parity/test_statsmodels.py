@@ -51,6 +51,27 @@ def test_least_squares(p: int, hourly: list[np.ndarray], peers: tuple[Any, Any])
         assert np.allclose(np.c_[low[number], high[number]], found.conf_int(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [60, 168])
+def test_applied_to_another_stretch(length: int, hourly: list[np.ndarray], peers: tuple[Any, Any]) -> None:
+    """Forecasts behind a stretch that was not fitted, its variance taken from it, as statsmodels' ``apply`` does."""
+    some = hourly[::5]
+    fitted = AR(25).fit([values[:500] for values in some])
+    stretches = [values[500 : 500 + length + number] for number, values in enumerate(some)]  # of different lengths
+    applied = fitted.apply(stretches, variance="recent")
+    ahead, kept = applied.predict(24), fitted.apply(stretches).predict(24)
+    for number, values in enumerate(some):
+        theirs = peers[0].AutoReg(values[:500], 25).fit()
+        there = theirs.apply(stretches[number])
+        count = len(stretches[number])
+        found = there.get_prediction(count, count + 23)
+        assert np.isclose(applied.variance[number], there.sigma2, rtol=TOLERANCE)
+        for mine in (ahead, kept):
+            assert np.allclose(mine.mean[number], found.predicted_mean, rtol=TOLERANCE)
+        assert np.allclose(ahead.deviation[number], found.se_mean, rtol=TOLERANCE)
+        fixed = np.asarray(found.se_mean) * np.sqrt(theirs.sigma2 / there.sigma2)
+        assert np.allclose(kept.deviation[number], fixed, rtol=TOLERANCE)
+
+
 def test_orders(hourly: list[np.ndarray], peers: tuple[Any, Any]) -> None:
     """statsmodels leaves one parameter out of its table, for every order alike; what it chooses is the same."""
     for name in ("aic", "bic", "hqic"):

@@ -94,7 +94,7 @@ def test_series_that_cannot_be_fitted_are_named_and_may_be_left_out(capsys: pyte
         (["--level", "120"], "an interval of 120.0% is none"),
         (["--value", "z"], "has no column 'z'; it has unique_id, ds, y"),
         (["--out", "ahead.xls"], "ends neither in .csv nor in .parquet"),
-        (["--holdout", "60"], "series S0 is too short for p = 0 (S0: 0 values; 2 are needed)"),
+        (["--holdout", "60"], "series S0, with 60 values, has none left once 60 are held out"),
         (["--method", "burg", "--missing", "drop"], "burg needs every value"),
     ],
 )

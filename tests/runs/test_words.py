@@ -51,6 +51,15 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_what_it_holds_is_vectors(corpus: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "cbow", str(corpus), *OPTIONS, *TRAIN, "--documents", "lines", "--out", str(finished)]
+    assert main(words) == 0
+    table = load_file(finished / WEIGHTS)
+    count, told = len(table["words"]), capsys.readouterr().out.splitlines()[0]
+    held = table["inputs"].numel() + table["outputs"].numel()
+    assert told.startswith(f"cbow: {count:,} words, {held:,} parameters in their vectors; ")
+
+
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,6 +197,57 @@ def test_following_is_forecasting_step_by_step() -> None:
     nats = followed.nats(np.stack([values[100:105], values[90:95]]))
     z = (values[100] - followed.mean[0, 0]) ** 2 / fitted.variance[0]
     assert np.isclose(nats[0, 0], 0.5 * z + 0.5 * np.log(2 * np.pi * fitted.variance[0]))
+
+
+def test_another_stretch_keeps_the_coefficients() -> None:
+    values = simulated([0.6, -0.3], 300)
+    fitted = AR("aic").fit({"a": values[:100], "b": values[:140], "c": simulated([0.9], 90)})
+    stretches = {"c": values[180:200], "a": 3 * values[200:260], "b": values[260:263]}
+    kept = fitted.apply(stretches)
+    assert (kept.phi == fitted.phi).all()
+    assert (kept.variance == fitted.variance).all()
+    assert np.array_equal(kept.errors, fitted.errors, equal_nan=True)
+    alone = fitted.take(np.array([0])).apply(3 * values[200:260], variance="recent")
+    p = int(fitted.orders[0])
+    stretch = 3 * values[200:260]
+    left = [
+        stretch[at] - fitted.constant[0] - fitted.phi[0, :p] @ stretch[at - p : at][::-1]
+        for at in range(p, len(stretch))
+    ]
+    assert np.isclose(alone.variance[0], np.mean(np.square(left)), rtol=1e-12)
+    assert alone.equations[0] == 60 - p
+    assert np.allclose(alone.predict(4).mean, kept.predict(4).mean[0], rtol=1e-12)
+    gapped = stretch.copy()
+    gapped[10] = np.nan
+    few = fitted.take(np.array([0])).apply(gapped, variance="recent")
+    assert few.equations[0] == 60 - p - (p + 1)
+
+
+def test_a_law_in_other_units() -> None:
+    values = simulated([0.6, -0.3], 200)
+    fitted = AR(2).fit([values, values[:150]])
+    shift, scale = np.array([50.0, -2.0]), np.array([3.0, 0.1])
+    mine, wanted = fitted.rescaled(shift, scale), AR(2).fit([50 + 3 * values, -2 + 0.1 * values[:150]])
+    for name in ("constant", "phi", "variance", "recent"):
+        assert np.allclose(getattr(mine, name), getattr(wanted, name), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("y", "variance", "message"),
+    [
+        ([np.arange(9.0)], "fit", "1 series have 2 names. Give one stretch for each of 2 series"),
+        ({"a": np.arange(9.0), "z": np.arange(9.0)}, "fit", "series b is not both fitted and given"),
+        ([np.arange(9.0), np.arange(1.0)], "fit", "series b is too short for p = 2"),
+        ([np.arange(9.0), np.arange(2.0)], "recent", r"series b is too short for p = 2 \(b: 2 values; 3 are needed\)"),
+        ([np.arange(9.0), np.array([1, np.inf, 2.0])], "fit", "series b has infinite values"),
+        ([np.arange(9.0), np.array([np.nan, 1, 2])], "recent", "series b has no stretch of 3 values without a gap"),
+        ([np.arange(9.0)] * 2, "recen", "the variance cannot be that of 'recen'. Choose from fit, recent"),
+    ],
+)
+def test_stretches_that_do_not_fit(y: Any, variance: Any, message: str) -> None:
+    fitted = AR(2).fit({"a": simulated([0.6], 50), "b": simulated([0.6], 50)})
+    with pytest.raises(SightlineError, match=message):
+        fitted.apply(y, variance)
 
 
 def test_stationary_or_not() -> None:

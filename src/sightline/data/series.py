@@ -172,7 +172,7 @@ def _framed(table: Any, name: str, id: str, time: str, value: str, alone: str) -
             raise SightlineError(
                 f"{name} has no column {column!r}; it has {', '.join(columns)}",
                 f"Name the column with --{option}"
-                + (" (compare: --field)" if option == "value" else "")
+                + (" (train, compare: --field)" if option == "value" else "")
                 + (", and --id and --time if it has them" if not default else ""),
             )
     numbers = _numbers(table[value], name, value)
@@ -211,12 +211,14 @@ def _numbers(column: Any, name: str, label: str) -> NDArray[np.float64]:
     from pyarrow import compute, types
 
     if types.is_null(column.type):
-        raise SightlineError(f"the column {label!r} of {name} is empty", "Name another with --value (compare: --field)")
+        raise SightlineError(
+            f"the column {label!r} of {name} is empty", "Name another with --value (train, compare: --field)"
+        )
     if not (types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)):
         first = next((str(one) for one in column.to_pylist() if one is not None and not _is_number(one)), "")
         raise SightlineError(
             f"the column {label!r} of {name} holds {first!r}, which is no number",
-            "Correct the cell, or name another column with --value (compare: --field)",
+            "Correct the cell, or name another column with --value (train, compare: --field)",
         )
     filled = compute.fill_null(compute.cast(column, pyarrow.float64()), np.nan)
     return np.asarray(filled.to_numpy(), dtype=np.float64)

@@ -11,6 +11,8 @@ from ..data import Rows
 from ..data.series import number_rows
 from ..objectives.model import Model
 from ..sight import drawn
+from ..stacks.linear import Linear
+from ..stacks.regressions import Regressions
 
 PLACES = 6  # tokens of the drawing
 
@@ -18,7 +20,6 @@ PLACES = 6  # tokens of the drawing
 def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None, data_fingerprint: str | None) -> str:
     """The text of ``README.md``; ``class_name`` is the class of transformers that loads the weights, or None."""
     objective, tokenizer = model.objective, model.tokenizer
-    body, tables = model.parameter_counts()
     task = "fill-mask" if objective.writes_from == "both" and "infilling" in objective.columns else "text-generation"
     if objective.stack == "two":
         task = "text2text-generation"
@@ -47,10 +48,11 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
         f"| family | {objective.family} |",
         f"| score class | {objective.score_class} |",
         f"| writes | {objective.decoder} |",
-        f"| parameters | {body:,} and {tables:,} in tables |",
+        f"| holds | {model.holds} |",
         f"| vocabulary | {f'{tokenizer.size:,} ids ({tokenizer.kind})' if not model.numbers else 'numbers'} |",
-        f"| context | {model.context:,} tokens |",
     ]
+    if not isinstance(model.stack, Linear | Regressions):
+        lines.append(f"| context | {model.context:,} {'numbers' if model.numbers else 'tokens'} |")
     lines += [f"| data | fingerprint {data_fingerprint} |"] if data_fingerprint else []
     lines += ["", "## Results", "", *_results(results)] if results else []
     lines += ["", "## Use", ""]
@@ -64,7 +66,7 @@ def card(model: Model, class_name: str | None, results: Mapping[str, Any] | None
     }.get(task, "sightline generate THIS_FOLDER")
     commands = [example, 'sightline see THIS_FOLDER --text "What does it see?"']
     if model.numbers:
-        commands = ["sightline forecast series.csv"]
+        commands = ["sightline forecast series.csv --model THIS_FOLDER"]
     lines += ["", "```sh", *commands, "```", ""]
     return "\n".join(lines)
 

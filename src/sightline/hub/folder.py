@@ -21,7 +21,7 @@ from typing import Any, cast
 import tomli_w
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import Tokenizer
 from ..data.vocabulary import Vocabulary
@@ -36,6 +36,7 @@ from ..stacks.judge import Judge
 from ..stacks.linear import Linear, LinearHead
 from ..stacks.numbers import DensityHead
 from ..stacks.pair import Pair
+from ..stacks.regressions import Regressions
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
 from ..stacks.two import Two
@@ -151,6 +152,9 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
         body = {"stack": "transformer", "shape": asdict(cast(Transformer, model.stack).shape), "law": model.head.law}
     elif isinstance(model.stack, Linear):
         body = {"stack": "linear", "p": model.stack.p}
+    elif isinstance(model.stack, Regressions):
+        many = model.stack
+        body = {"stack": "regressions", "method": many.method, "p": many.p, "series": list(many.names)}
     elif form is None:
         sizes = {"width": model.stack.width} if isinstance(model.stack, Bag) else {"n": model.stack.n}
         body = {"stack": model.objective.stack, **sizes, "vocab_size": vocabulary.padded}
@@ -172,7 +176,7 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
 def _tensors(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Tensor]:
     if isinstance(model.stack, Table | Bag):
         return model.stack.tensors()
-    if isinstance(model.stack, Linear) or isinstance(model.head, DensityHead):
+    if isinstance(model.stack, Linear | Regressions) or isinstance(model.head, DensityHead):
         return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if form is None:
         raise SightlineError(
@@ -242,11 +246,12 @@ def load(
         raise SightlineError(f"{folder / CONFIG} is no table of settings", "Copy the model again")
     notes = _noted(folder / NOTES) if ours(folder) else None
     weight_files(folder)  # names pickles and missing shards before anything else is built
-    if config.get("model_type") == OURS and (config.get("stack") == "linear" or "law" in config):
+    if config.get("model_type") == OURS and (config.get("stack") in ("linear", "regressions") or "law" in config):
         if not numbers:
             raise SightlineError(
                 f"the model in {folder} reads numbers, not texts",
-                "To forecast a table of numbers: sightline forecast; from Python: hub.load(FOLDER, numbers=True)",
+                "To forecast a table of numbers: sightline forecast SERIES --model FOLDER; from Python: "
+                "hub.load(FOLDER, numbers=True)",
             )
         return _of_numbers(folder, config, notes, package)
     held = _tokenizer(folder, tokenizer, notes)
@@ -424,14 +429,17 @@ def _fitted(
 
 
 def _of_numbers(folder: Path, config: Mapping[str, Any], notes: Mapping[str, Any] | None, package: str | None) -> Model:
-    """A model that reads numbers: a regression, or a transformer with a density for its head."""
+    """A model that reads numbers: a regression, one for each series, or a transformer with a density for its head."""
     if notes is None:
         raise SightlineError(f"{folder} is not whole: {NOTES} is missing", "Copy the model again")
     objective = revived(notes.get("objective", {}), Vocabulary(0, 0), folder / NOTES, package)
-    stack: Linear | Transformer
+    stack: Linear | Regressions | Transformer
     if config.get("stack") == "linear":
         stack = Linear(int(config.get("p", 0)))
         model = Model(objective, stack, LinearHead(stack), None)
+    elif config.get("stack") == "regressions":
+        stack = Regressions.hollow(config.get("method"), config.get("series", ()), int(config.get("p", 0)))
+        model = Model(objective, stack, nn.Identity(), None)
     else:
         stack = Transformer(Shape(**filled(Shape, config.get("shape", {}), folder / CONFIG)))
         model = Model(objective, stack, DensityHead(stack.shape.width, config["law"]), None)

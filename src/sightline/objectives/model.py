@@ -23,6 +23,7 @@ from ..stacks.makes import HOUSE, Make
 from ..stacks.native import answered
 from ..stacks.numbers import DensityHead
 from ..stacks.pair import Body, Pair
+from ..stacks.regressions import Regressions
 from ..stacks.static import replayed, replayed_run
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
@@ -174,9 +175,26 @@ class Model(nn.Module):
 
     def parameter_counts(self) -> tuple[int, int]:
         """Parameters without, and of, the embedding tables and the output table."""
+        if isinstance(self.stack, Regressions):
+            return self.stack.coefficients, 0
         tables = {id(weight): weight.numel() for weight in self._tables()}
         everything = {id(weight): weight.numel() for weight in self.parameters()}
         return sum(everything.values()) - sum(tables.values()), sum(tables.values())
+
+    @property
+    def holds(self) -> str:
+        """What it learned, in words: parameters, or what stands for them."""
+        stack, (plain, tables) = self.stack, self.parameter_counts()
+        if isinstance(stack, Table):
+            return f"{stack.grams:,} n-grams of up to {stack.n} tokens, no parameters"
+        if isinstance(stack, Bag):
+            return f"{len(stack.words):,} words, {tables:,} parameters in their vectors"
+        if isinstance(stack, Regressions):
+            count = len(stack.names)
+            return f"{count:,} regression{'s' * (count != 1)} on up to {stack.p} numbers, {plain:,} coefficients"
+        if isinstance(stack, Linear):
+            return f"regressions on up to {stack.p} numbers, {stack.coefficients.numel():,} coefficients"
+        return f"{plain:,} parameters" + (f" and {tables:,} in tables" if tables else "")
 
     def _tables(self) -> list[Tensor]:
         if isinstance(self.stack, Bag):

@@ -112,7 +112,7 @@ def compare(
     """
     from ..report import write_report
     from .ground import claimed, forbid_numbers, held, laid
-    from .numbers import chosen, laid_numbers, reads_numbers
+    from .numbers import chosen, following, laid_numbers, reads_numbers
 
     given = {name: value for name, value in locals().items() if name in inspect.signature(compare).parameters}
     if recipe is not None:
@@ -160,10 +160,10 @@ def compare(
         if json is not None:
             write_json(Path(json), results)
     model = folder / wanted.families[0] / f"seed-{wanted.seed}" / "model"
-    following = f"sightline see {shlex.quote(str(model))} --text 'a sentence of your own'"
+    command = f"sightline see {shlex.quote(str(model))} --text 'a sentence of your own'"
     if numbers:
-        following = f"sightline forecast {shlex.quote(wanted.source.corpus)} --horizon {results['corpus']['horizon']}"
-    return CompareResult(folder, path, results, following)
+        command = following(wanted.source, results["corpus"]["horizon"])
+    return CompareResult(folder, path, results, command)
 
 
 def _check(wanted: Comparison) -> None:

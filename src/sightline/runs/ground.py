@@ -196,8 +196,9 @@ def _kept_tokenizer(folder: Path) -> Tokenizer | None:
         return None
 
 
-def objective_for(family: str, tokenizer: Tokenizer, fields: dict[str, Any]) -> Objective:
-    """The family's objective over this tokenizer's ids."""
+def objective_for(family: str, tokenizer: Tokenizer | None, fields: dict[str, Any]) -> Objective:
+    """The family's objective over this tokenizer's ids; over numbers where there is no tokenizer."""
+    from ..data.vocabulary import Vocabulary
     from ..objectives import FAMILIES
 
     if family not in FAMILIES:
@@ -206,7 +207,7 @@ def objective_for(family: str, tokenizer: Tokenizer, fields: dict[str, Any]) -> 
     if unknown := sorted(set(fields) - settings_of(kind)):
         known = ", ".join(sorted(settings_of(kind))) or "none"
         raise SightlineError(f"{family} has no setting {unknown[0]!r}", f"Its settings: {known}")
-    return kind(tokenizer.vocabulary, **fields)
+    return kind(Vocabulary(0, 0) if tokenizer is None else tokenizer.vocabulary, **fields)
 
 
 def forbid_numbers(families: Sequence[str]) -> None:
@@ -217,7 +218,7 @@ def forbid_numbers(families: Sequence[str]) -> None:
         if name in FAMILIES and FAMILIES[name].reads == "numbers":
             raise SightlineError(
                 f"{name} reads numbers, and this is a text",
-                "Give a table of numbers (.csv or .parquet) to forecast or to compare",
+                "Give a table of numbers (.csv or .parquet)",
             )
 
 

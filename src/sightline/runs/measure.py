@@ -217,6 +217,7 @@ def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) ->
         "title": objective.title,
         "parameters": plain,
         "embedding_parameters": tables,
+        "holds": model.holds,
         "tokens_seen": trained.tokens,
         "slots_seen": trained.slots,
         "asked": trained.asked,

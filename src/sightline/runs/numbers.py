@@ -9,11 +9,12 @@ Every series is taken minus the mean and over the standard deviation of its trai
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SightlineError
 from ..files import fingerprint, read_json, write_json
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from ..evaluation.score import Measured
     from ..objectives import Objective
     from ..objectives.model import Model
-    from ..stacks.autoregression import Fitted
     from ..training.loop import Trained
 
 FAMILIES = ("linear", "causal")  # that can be asked for numbers
+CLOSED = "linear"  # the one of them that is solved rather than trained
 HORIZON = 24  # steps of a forecast, where none is given and series are long enough
 TEST = 0.1  # of a series, at least one block of the horizon
 BLOCKS = 2000  # most blocks that are scored
@@ -55,11 +56,16 @@ class _Side:
 
 @dataclass(frozen=True, eq=False)
 class NumberGround:
-    """What every family of a comparison on numbers stands on; to training it is a ground like that of a text."""
+    """What every family on numbers stands on; to training it is a ground like that of a text.
+
+    ``centres`` and ``scales`` [S] are the mean and standard deviation that each series was taken minus and over.
+    """
 
     source: Source
     table: Table
     horizon: int
+    centres: NDArray[np.float64]
+    scales: NDArray[np.float64]
     train: _Side
     dev: _Side
     blocks: tuple[Block, ...]
@@ -93,22 +99,37 @@ class NumberGround:
 
 
 def reads_numbers(source: Source) -> bool:
-    """Whether a corpus is a table of numbers: csv, or parquet with a column of numbers and none of text."""
+    """Whether a corpus is a table of numbers: csv, or parquet with a column of numbers and none of text.
+
+    Raises
+    ------
+    SightlineError : a table by its name, and it is not there.
+    """
     from ..data.series import is_table
 
     path = Path(source.corpus)
-    if is_table(path.name):
-        return path.is_file()
-    if path.suffix.lower() != ".parquet" or not path.is_file():
+    if not is_table(path.name) and path.suffix.lower() != ".parquet":
         return False
+    if not path.exists():
+        raise SightlineError(f"{path} does not exist", "Check the path")
+    return path.is_file() and (is_table(path.name) or _holds_numbers(path, source))
+
+
+def _holds_numbers(path: Path, source: Source) -> bool:
+    """Whether a parquet file has the column of numbers, or no other column than one of numbers."""
     import pyarrow
     import pyarrow.parquet
+    from pyarrow import types
 
     try:
-        names = pyarrow.parquet.read_schema(path).names
+        schema = pyarrow.parquet.read_schema(path)
     except (pyarrow.ArrowInvalid, OSError):
         return False
-    return source.field not in names and _column(source) in names
+    name = schema.names[0] if len(schema.names) == 1 else _column(source)
+    if name not in schema.names or (source.field in schema.names and source.field != name):
+        return False
+    kind = schema.field(schema.names.index(name)).type
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
 def _column(source: Source) -> str:
@@ -116,8 +137,15 @@ def _column(source: Source) -> str:
     return "y" if source.field == "text" else source.field
 
 
+def following(source: Source, horizon: int, model: Path | None = None) -> str:
+    """The command that forecasts the table of a run, by its model where there is one."""
+    value = "" if source.field == "text" else f" --value {shlex.quote(source.field)}"
+    by = "" if model is None else f" --model {shlex.quote(str(model))}"
+    return f"sightline forecast {shlex.quote(source.corpus)}{value}{by} --horizon {horizon}"
+
+
 def chosen(names: Sequence[str], usual: bool) -> tuple[str, ...]:
-    """The families of a comparison on numbers; all that there are where none were named (``usual``)."""
+    """Families that can be asked for numbers; all that there are where none were named (``usual``)."""
     if usual:
         return FAMILIES
     if strangers := [name for name in names if name not in FAMILIES]:
@@ -127,7 +155,7 @@ def chosen(names: Sequence[str], usual: bool) -> tuple[str, ...]:
     return tuple(names)
 
 
-def laid_numbers(wanted: Comparison, device: str, threads: int, dtype: str) -> NumberGround:
+def laid_numbers(wanted: Comparison | Recipe, device: str, threads: int, dtype: str) -> NumberGround:
     """Read the table, cut every series into its parts and normalise it.
 
     Raises
@@ -155,7 +183,7 @@ def laid_numbers(wanted: Comparison, device: str, threads: int, dtype: str) -> N
     Series.of(rows if len(rows) > 1 else rows[0], table.names).check("error")
     shortest = min(map(len, rows))
     horizon = wanted.horizon or max(1, min(HORIZON, shortest // 10))
-    train, dev, blocks = [], [], []
+    train, dev, blocks, laws = [], [], [], []
     for number, values in enumerate(rows):
         count = max(1, int(TEST * len(values)) // horizon)
         test = len(values) - count * horizon
@@ -171,6 +199,7 @@ def laid_numbers(wanted: Comparison, device: str, threads: int, dtype: str) -> N
             raise SightlineError(
                 f"series {table.names[number]} never moves before its test part", "Leave it out, or give more of it"
             )
+        laws.append((mean, deviation))
         scaled = (values - mean) / deviation
         train.append(scaled[:end])
         dev.append(scaled[:test])
@@ -178,12 +207,15 @@ def laid_numbers(wanted: Comparison, device: str, threads: int, dtype: str) -> N
         blocks += [
             Block(number, scaled[:at], scaled[at : at + horizon], scale) for at in range(test, len(values), horizon)
         ]
+    centres, scales = np.array(laws).T
     kept = np.sort(np.random.default_rng((wanted.seed, 7)).permutation(len(blocks))[:BLOCKS])
     place, cores, kind = machine(device, threads, dtype)
     return NumberGround(
         whole,
         table,
         horizon,
+        centres,
+        scales,
         _Side(tuple(train)),
         _Side(tuple(dev)),
         tuple(blocks[at] for at in kept),
@@ -194,73 +226,112 @@ def laid_numbers(wanted: Comparison, device: str, threads: int, dtype: str) -> N
 
 
 @dataclass(frozen=True, eq=False)
-class Regressions:
-    """The linear family on a ground: an autoregression for each series; to a record it is a model like any other."""
+class Begun:
+    """A run on numbers before its folder is written: ``solved`` is what it came to where nothing is left to train."""
 
-    objective: Objective
-    fitted: Fitted
-
-    def parameter_counts(self) -> tuple[int, int]:
-        """Coefficients, constants and variances; no tables."""
-        return int((self.fitted.orders + 2).sum()), 0
+    recipe: Recipe
+    model: Model
+    solved: Trained | None = None
 
 
-def regressed(ground: NumberGround) -> tuple[Regressions, Trained]:
-    """Every series' order by BIC, and its fit, in one batched solve."""
-    from ..data.vocabulary import Vocabulary
-    from ..objectives import FAMILIES as ALL
-    from ..stacks.autoregression import AR
-    from ..training.loop import Trained
+def begun(ground: NumberGround, recipe: Recipe, compile: Literal["auto", "on", "off"] | None) -> Begun:
+    """The model that a run begins with, and its recipe with the steps that the budget buys.
 
-    begun = time.perf_counter()
-    rows = list(ground.train.values)
-    fitted = AR("bic").fit(rows if len(rows) > 1 else rows[0], ground.table.names)
-    seconds = time.perf_counter() - begun
-    objective = ALL["linear"](Vocabulary(0, 0), p=max(1, int(fitted.orders.max())))  # type: ignore[call-arg]
-    count = ground.train.token_count
-    return Regressions(objective, fitted), Trained((), 1, None, 1, seconds, count, count, float(count), 0)
+    Parameters
+    ----------
+    compile : as in ``costed``; None where the recipe has its steps, from a run that was begun.
 
-
-def trained(ground: NumberGround, recipe: Recipe, place: Path) -> tuple[Model, Trained]:
-    """The neural model of all series, trained to the end of the budget; goes on from a checkpoint if there is one."""
-    from .. import hub
-    from ..data.vocabulary import Vocabulary
-    from ..objectives import FAMILIES as ALL
+    Raises
+    ------
+    SightlineError : a series is too short for p, or rows leave no past before a forecast.
+    """
     from ..objectives.model import built
     from ..stacks import sizes
-    from ..training.loop import train
-    from ..training.machine import peak
-    from .cost import costed, per_step
-    from .ground import held
+    from .cost import costed
+    from .ground import objective_for
 
+    objective = objective_for(recipe.family, None, recipe.fields)
+    if recipe.family == CLOSED:
+        return _regressed(ground, recipe, objective)
     if ground.horizon >= recipe.context:
         raise SightlineError(
             f"a horizon of {ground.horizon} leaves no past in rows of {recipe.context} numbers",
             "Use a longer --context or a shorter --horizon",
         )
-    objective = ALL[recipe.family](Vocabulary(0, 0))
     model = built(objective, sizes.shape(recipe.size, 0, recipe.context), None, recipe.seed).to(recipe.device)
-    there = held(place, recipe)
-    if there is None:
-        recipe = costed(ground, recipe, model, "off")  # type: ignore[arg-type]
-        recipe.save(place / "recipe.toml")
+    if compile is not None:
+        recipe = costed(ground, recipe, model, compile)  # type: ignore[arg-type]
+    return Begun(recipe, model)
+
+
+def _regressed(ground: NumberGround, recipe: Recipe, objective: Objective) -> Begun:
+    """Every series' regression in one batched solve: of p lags, or of as many as BIC chooses where p was not set."""
+    from torch import nn
+
+    from ..objectives.model import Model
+    from ..stacks.autoregression import AR
+    from ..stacks.regressions import Regressions
+    from ..training.loop import Trained
+
+    begun = time.perf_counter()
+    rows = list(ground.train.values)
+    fitted = AR(recipe.fields.get("p", "bic")).fit(rows if len(rows) > 1 else rows[0], ground.table.names)
+    seconds, count = time.perf_counter() - begun, ground.train.token_count
+    whole = replace(objective, p=max(1, int(fitted.orders.max())))  # type: ignore[call-arg]
+    stack = Regressions(fitted.rescaled(ground.centres, ground.scales))
+    solved = Trained((), 1, None, 1, seconds, count, count, float(count), 0)
+    return Begun(recipe, Model(whole, stack, nn.Identity(), None), solved)
+
+
+def outcome(
+    ground: NumberGround, ready: Begun, folder: Path, drawn: NDArray[np.int64], title: str
+) -> tuple[dict[str, Any], list[Measured]]:
+    """Train to the end, write ``folder/model`` and measure it: the record of a run, and what it got on each block."""
+    from ..evaluation.foreseen import foreseen_by_model, foreseen_by_regressions
+    from ..stacks.regressions import Regressions
+    from .measure import record_of
+    from .run import kept, run
+
+    recipe, model, done = ready.recipe, ready.model, ready.solved
+    if done is None:
+        done = run(ground, recipe, model, folder, title, _validation(ground, recipe))  # type: ignore[arg-type]
     else:
-        recipe = replace(there, device=ground.device, threads=ground.threads)
-    windows = ground.packed(ground.train, recipe.context)
-    done = train(
-        model,
-        ground.rows_of(windows, recipe.settings.batch, recipe.seed),
-        recipe.settings,
-        place,
-        flops_per_step=per_step(ground, recipe, model, windows)[1],  # type: ignore[arg-type]
-        peak=peak(recipe.device, recipe.threads).of(recipe.settings.dtype),
-        validate=_validation(ground, recipe),
-        names=ground.names,
-        title=f"{recipe.family} (seed {recipe.seed})",
-    )
-    model.eval()
-    hub.save(model, place / "model", data_fingerprint=ground.source.fingerprint)
-    return model, done
+        kept(ground, recipe, model, folder)  # type: ignore[arg-type]
+    begun = time.perf_counter()
+    if isinstance(model.stack, Regressions):
+        law = model.stack.fitted.rescaled(-ground.centres / ground.scales, 1 / ground.scales)
+        found = foreseen_by_regressions(law, ground.blocks, drawn)
+    else:
+        found = foreseen_by_model(model, ground.blocks, drawn, recipe.seed)
+    got = measured(ground, found, drawn)
+    record = record_of(ground, recipe, model, done)  # type: ignore[arg-type]
+    record |= {
+        "horizon": ground.horizon,
+        "samples": _samples(ground, found, drawn),
+        "evaluation_seconds": time.perf_counter() - begun,
+    }
+    return record, got
+
+
+def recorded(ground: NumberGround, ready: Begun, folder: Path) -> dict[str, Any]:
+    """``outcome`` of a run of its own, with its scores and, beside them, the floor's; kept as ``results.json``."""
+    from ..evaluation.score import scored
+
+    drawn = drawn_blocks(ground, ready.recipe.seed)
+    record, got = outcome(ground, ready, folder, drawn, ready.recipe.family)
+    record["scores"] = [scored([one], ready.recipe.seed).record() for one in got]
+    record["floors"] = floors(ground, drawn, ready.recipe.seed)
+    write_json(folder / "results.json", record)
+    return record
+
+
+def floors(ground: NumberGround, drawn: NDArray[np.int64], seed: int) -> list[dict[str, Any]]:
+    """What needs no model: the last number again."""
+    from ..evaluation.foreseen import naive
+    from ..evaluation.score import scored
+
+    got = measured(ground, naive(ground.blocks, drawn, ground.train.values), drawn)
+    return [{"name": "the last number again", "scores": [scored([one], seed).record() for one in got]}]
 
 
 def _validation(ground: NumberGround, recipe: Recipe) -> Any:
@@ -322,42 +393,31 @@ def measured(ground: NumberGround, found: Foreseen, drawn: NDArray[np.int64]) ->
 
 def results_on_numbers(wanted: Comparison, folder: Path, ground: NumberGround) -> dict[str, Any]:
     """Every family and seed trained and measured, what is already there taken over; then joined to one record."""
-    from ..evaluation.foreseen import foreseen_by_model, foreseen_by_regressions, naive
-    from ..evaluation.score import scored
-    from .ground import described, versions
-    from .measure import families_of, kept_words, measured_to, record_of
+    from .ground import described, held, objective_for, versions
+    from .measure import families_of, kept_words, measured_to
     from .plan import drafted
 
     drawn = drawn_blocks(ground, wanted.seed)
     outcomes: dict[str, list[dict[str, Any]]] = {}
-    settings = {name: getattr(wanted, name) for name in ("size", "budget", "context", "batch", "rate")}
+    settings = {name: getattr(wanted, name) for name in ("size", "budget", "context", "batch", "rate", "horizon")}
     for name in wanted.families:
-        for number in range(wanted.seeds if name != "linear" else 1):  # least squares has no chance in it
-            place = folder / name / f"seed-{wanted.seed + number}"
+        for number in range(wanted.seeds if name != CLOSED else 1):  # least squares has no chance in it
+            seed = wanted.seed + number
+            place = folder / name / f"seed-{seed}"
             if not (place / "results.json").exists():
-                objective = _named(name)
-                recipe = drafted(ground, objective, **settings, seed=wanted.seed + number)  # type: ignore[arg-type]
-                if name == "linear":
-                    model, done = regressed(ground)
-                    begun = time.perf_counter()
-                    found = foreseen_by_regressions(model.fitted, ground.blocks, drawn)
-                else:
-                    model, done = trained(ground, recipe, place)  # type: ignore[assignment]
-                    begun = time.perf_counter()
-                    found = foreseen_by_model(model, ground.blocks, drawn, recipe.seed)  # type: ignore[arg-type]
-                got = measured(ground, found, drawn)
-                record = record_of(ground, recipe, model, done)  # type: ignore[arg-type]
+                recipe = drafted(ground, objective_for(name, None, {}), **settings, seed=seed)  # type: ignore[arg-type]
+                there = held(place, recipe)
+                if there is not None:
+                    recipe = replace(there, device=ground.device, threads=ground.threads)
+                ready = begun(ground, recipe, "off" if there is None else None)
+                if there is None:
+                    ready.recipe.save(place / "recipe.toml")
+                record, got = outcome(ground, ready, place, drawn, f"{name} (seed {seed})")
                 measured_to(place / "measured.npz", got)
-                record |= {
-                    "samples": _samples(ground, found, drawn),
-                    "evaluation_seconds": time.perf_counter() - begun,
-                    "measured": [kept_words(one) for one in got],
-                    "place": place.name,
-                }
+                record |= {"measured": [kept_words(one) for one in got], "place": place.name}
                 write_json(place / "results.json", record)
             outcomes.setdefault(name, []).append(read_json(place / "results.json"))
     families, comparisons, _ = families_of(outcomes, wanted.seed, wanted.families, folder)
-    floor = measured(ground, naive(ground.blocks, drawn, ground.train.values), drawn)
     count = sum(map(len, ground.table.values))
     few = len(ground.table.names) < FEW
     return {
@@ -380,16 +440,9 @@ def results_on_numbers(wanted: Comparison, folder: Path, ground: NumberGround) -
             "deviations of its training part",
         },
         "families": families,
-        "floors": [{"name": "the last number again", "scores": [scored([one], wanted.seed).record() for one in floor]}],
+        "floors": floors(ground, drawn, wanted.seed),
         "comparisons": comparisons,
     }
-
-
-def _named(name: str) -> Objective:
-    from ..data.vocabulary import Vocabulary
-    from ..objectives import FAMILIES as ALL
-
-    return ALL[name](Vocabulary(0, 0))
 
 
 def _samples(ground: NumberGround, found: Foreseen, drawn: NDArray[np.int64]) -> list[dict[str, str]]:

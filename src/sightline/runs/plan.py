@@ -48,13 +48,14 @@ def planned(
     start: Path | None = None,
     init: Literal["random", "counts"] = "random",
     like: str = "",
+    horizon: int = 0,
 ) -> Recipe:
     """A recipe with every default filled in but what is found on the machine: ``bound`` and ``costed`` fill it in."""
     from ..stacks import sizes
 
     chosen = sizes.size(size)
     Budget.parse(budget)
-    for name, value in (("context", context), ("batch", batch), ("rate", rate)):
+    for name, value in (("context", context), ("batch", batch), ("rate", rate), ("horizon", horizon)):
         if value < 0 or not math.isfinite(value):
             raise SightlineError(f"a {name} of {value} means nothing", "Use 0 for the default, or more")
     if validations < 1:
@@ -88,6 +89,7 @@ def planned(
         start=str(start) if start else "",
         init=init,
         make=model.make,
+        horizon=horizon,
     )
 
 

@@ -85,6 +85,7 @@ class Recipe(_Kept):
     settings : of the training loop. start : a model folder whose weights the run begins with, or nothing.
     init : the first weights otherwise, drawn at random or worked out from counts of pairs.
     make : of the stack (see ``stacks.makes``); nothing is the house's own.
+    horizon : numbers of a forecast, where the corpus is a table of numbers; 0: by its length.
     """
 
     family: str
@@ -100,6 +101,7 @@ class Recipe(_Kept):
     start: str = ""
     init: Literal["random", "counts"] = "random"
     make: str = ""
+    horizon: int = 0
     version: int = VERSION
 
     def difference(self, other: Recipe) -> str:
@@ -108,7 +110,7 @@ class Recipe(_Kept):
         Where it runs and what was found by measuring (steps, type of the products, compilation) may differ.
         """
         found = _first_difference(
-            self, other, ("family", "size", "context", "budget", "seed", "fields", "start", "init", "make")
+            self, other, ("family", "size", "context", "budget", "seed", "fields", "start", "init", "make", "horizon")
         )
         measured: dict[str, Any] = {"steps": 1, "batch": 1, "accumulation": 1, "dtype": "float32", "compiled": False}
         rows = _first_difference(self.settings, other.settings, ("batch", "accumulation"))

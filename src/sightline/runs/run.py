@@ -24,9 +24,11 @@ DEV_ROWS = 32  # rows of dev that choose the best weights
 FLOOR_TOKENS = 4_000_000  # counted for the floor at most: some seconds and about a gigabyte
 
 
-def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str = "") -> Trained:
-    """Train to the end of the budget and write ``folder/model``; goes on from a checkpoint if there is one."""
-    from .. import hub
+def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str = "", validate: Any = None) -> Trained:
+    """Train to the end of the budget and write ``folder/model``; goes on from a checkpoint if there is one.
+
+    ``validate`` : instead of ``validation``.
+    """
     from ..training.loop import train as loop
     from ..training.machine import peak
 
@@ -44,15 +46,22 @@ def run(ground: Ground, recipe: Recipe, model: Model, folder: Path, title: str =
             flops_per_step=flops,
             peak=peak(recipe.device, recipe.threads).of(recipe.settings.dtype),
             bytes_per_token=ground.bytes_per_token if model.objective.columns else 0.0,
-            validate=validation(ground, recipe),
-            sample=_sample(ground) if model.objective.writes else None,
+            validate=validate or validation(ground, recipe),
+            sample=_sample(ground) if model.objective.writes and not model.numbers else None,
             names=ground.names,
             title=title or recipe.family,
             again=again,
         )
+    kept(ground, recipe, model, folder)
+    return trained
+
+
+def kept(ground: Ground, recipe: Recipe, model: Model, folder: Path) -> None:
+    """Write ``folder/model``."""
+    from .. import hub
+
     model.eval()
     hub.save(model, folder / "model", recipe=_tables(recipe), data_fingerprint=ground.source.fingerprint)
-    return trained
 
 
 def _tables(recipe: Recipe) -> dict[str, Any]:

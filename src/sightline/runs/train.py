@@ -1,4 +1,4 @@
-"""Train one family on one text, under one budget; stop it, give the command again, and it goes on."""
+"""Train one family on one text, or table of numbers, under one budget; given again, the command goes on."""
 
 from __future__ import annotations
 
@@ -41,25 +41,29 @@ class TrainResult:
     next: str
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.record['family']}: {self.record['parameters']:,} parameters, "
-            f"{self.record['tokens_seen']:,} tokens in {self.record['seconds']:.0f} s"
-        ]
-        for score in self.record["scores"]:
+        record, unit = self.record, "numbers" if "horizon" in self.record else "tokens"
+        holds = record.get("holds", f"{record['parameters']:,} parameters")  # which older records lack
+        lines = [f"{record['family']}: {holds}; {record['tokens_seen']:,} {unit} in {record['seconds']:.0f} s"]
+        for score in record["scores"]:
             if score["value"] is None:
                 continue
             spread = f" ({score['low']:.3f} to {score['high']:.3f})" if score["low"] is not None else ""
             lines.append(
                 f"{score['name']} {score['value']:.3f}{spread} {score['unit']}, {score['class']}, {score['column']}"
             )
-        for floor in self.record.get("floors", ()):
-            values = [f"{one['value']:.3f} {one['column']}" for one in floor["scores"] if one["value"] is not None]
-            if values:
-                unit, kind = floor["scores"][0]["unit"], floor["scores"][0]["class"]
-                lines.append(
-                    f"floor: {floor['name']} of {floor['tokens']:,} tokens, {kind}: {', '.join(values)} {unit}"
-                )
+        lines += [line for floor in record.get("floors", ()) if (line := _floor_line(floor))]
         return "\n".join([*lines, str(self.model)])
+
+
+def _floor_line(floor: Mapping[str, Any]) -> str:
+    """What a floor reached; nothing where nothing was measured."""
+    scores = [one for one in floor["scores"] if one["value"] is not None]
+    if not scores:
+        return ""
+    if "tokens" not in floor:  # of numbers: each score has a unit of its own
+        return f"floor: {floor['name']}: " + ", ".join(f"{one['value']:.3f} {one['unit']}" for one in scores)
+    values = ", ".join(f"{one['value']:.3f} {one['column']}" for one in scores)
+    return f"floor: {floor['name']} of {floor['tokens']:,} tokens, {scores[0]['class']}: {values} {scores[0]['unit']}"
 
 
 def train(
@@ -81,6 +85,7 @@ def train(
     optimization: Optimization = Optimization(),  # noqa: B008 - frozen
     schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     validations: int = 10,
+    horizon: int = 0,
     compile: Compile = "auto",
     tokenizer: str = "bpe",
     field: str = "text",
@@ -94,17 +99,19 @@ def train(
     print_recipe: bool = False,
     json: Path | None = None,
 ) -> TrainResult | None:
-    """Train a family on your text.
+    """Train a family on your text, or linear and causal on your table of numbers.
 
     Examples:
         sightline train causal corpus/ --size mini --budget 2h --out runs/mine
+        sightline train linear sales.csv --horizon 12 --setting p=4
         sightline train masked python-docs --setting rate=0.15 hide=word
         sightline train --recipe runs/mine/recipe.toml --out runs/again
 
     Args:
         family: a family's name, such as causal, masked or two_way (all of them: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
-            python-docs, or the name of a Hugging Face data set.
+            python-docs, or the name of a Hugging Face data set; for linear and causal also a table of numbers
+            (.csv, .parquet: columns unique_id, ds, y, or one column).
         size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
         budget: what training may spend, as in 60s, 5m, 20Mtok, 500steps, 1e15flop.
         out: the run's folder; the same command given again continues there. Default: runs/FAMILY-SIZE-sSEED.
@@ -112,7 +119,7 @@ def train(
         start: a model or run folder whose weights and tokenizer the run begins with.
         init: first weights drawn at random, or counts: tables worked out from the pairs of ids that the family asks
             about in the text, which a short budget would spend itself on learning.
-        setting: the family's own settings, as name=value.
+        setting: the family's own settings, as name=value; linear chooses p by BIC where none is given.
         like: roberta, modernbert or electra: train as that was trained, in stack, settings and rates; what you give
             yourself stands. Their rates are for batches of thousands of rows.
         context: tokens of a row; 0: the size's own.
@@ -122,9 +129,10 @@ def train(
         optimization: settings of the optimizer.
         schedule: course of the learning rate.
         validations: how often dev is measured.
+        horizon: on a table of numbers, how many are forecast at once; 0: by the length of the series, at most 24.
         compile: run through torch.compile; auto measures whether it pays.
         tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, word+phrases, or a path to a tokenizer.json.
-        field: the field of a record that holds the text.
+        field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label.
         documents: what a document of a .txt file is.
         strict: stop at the first bad row.
@@ -135,7 +143,10 @@ def train(
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
-    from .ground import claimed, forbid_numbers, held, laid, objective_for
+    from .ground import claimed, held, laid, objective_for
+    from .numbers import begun as begun_on_numbers
+    from .numbers import following, laid_numbers, reads_numbers
+    from .numbers import recorded as record_of_numbers
 
     given = {name: value for name, value in locals().items() if name in inspect.signature(train).parameters}
     if recipe is not None:
@@ -147,9 +158,10 @@ def train(
             family, Source(corpus, field, label, documents, strict, tokenizer), size=size, budget=budget, seed=seed,
             context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
-            like=like,
+            like=like, horizon=horizon,
         )  # fmt: skip
-    forbid_numbers((wanted.family,))
+    numbers = reads_numbers(wanted.source)
+    _fits(wanted, numbers)
     begun = begun_with(wanted)
     if begun is not None and not context and recipe is None:
         wanted = replace(wanted, context=min(wanted.context, begun.context))
@@ -166,30 +178,59 @@ def train(
         decided = there is not None or recipe is not None  # steps, type and compilation
         kind = wanted.settings.dtype if decided and dtype == "auto" else dtype
         own = begun.tokenizer if begun is not None else None
-        ground = laid(wanted.source, place, wanted.seed, device, threads or wanted.threads, kind, own)
+        count = threads or wanted.threads
+        if numbers:
+            ground: Any = laid_numbers(wanted, device, count, kind)
+        else:
+            ground = laid(wanted.source, place, wanted.seed, device, count, kind, own)
         wanted = bound(ground, wanted)
         finished, path = folder / "results.json", folder / "model"
         if there is not None and not print_recipe and finished.exists() and _whole(path):
             say(f"{folder} is finished: nothing is left to train")
             record = read_json(finished)
         else:
-            objective = objective_for(wanted.family, ground.tokenizer, wanted.fields)
-            if begun is not None:
-                objective = replace(objective, vocabulary=begun.objective.vocabulary)  # padded as its tables are
-            model = fresh(ground, wanted, objective, begun)
-            if not decided:
-                wanted = costed(ground, wanted, model, compile)
+            if numbers:
+                ready = begun_on_numbers(ground, wanted, None if decided else compile)
+                wanted = ready.recipe
+            else:
+                objective = objective_for(wanted.family, ground.tokenizer, wanted.fields)
+                if begun is not None:
+                    objective = replace(objective, vocabulary=begun.objective.vocabulary)  # padded as its tables are
+                model = fresh(ground, wanted, objective, begun)
+                if not decided:
+                    wanted = costed(ground, wanted, model, compile)
             if print_recipe:
                 print(wanted.text(), end="")
                 return None
             wanted.save(folder / "recipe.toml")
-            trained = run(ground, wanted, model, folder)
-            record = recorded(ground, wanted, model, trained, folder)
+            if numbers:
+                record = record_of_numbers(ground, ready, folder)
+            else:
+                record = recorded(ground, wanted, model, run(ground, wanted, model, folder), folder)
         if json is not None:
             write_json(Path(json), record)
     verb = "fill" if record["writes_from"] == "both" else "generate"
     verb = verb if record.get("writes", True) else "embed"
-    return TrainResult(folder, path, record, f"sightline {verb} {shlex.quote(str(path))}")
+    command = f"sightline {verb} {shlex.quote(str(path))}"
+    if numbers:
+        command = following(wanted.source, record["horizon"], path)
+    return TrainResult(folder, path, record, command)
+
+
+def _fits(wanted: Recipe, numbers: bool) -> None:
+    """Whether the family reads what the corpus is, and was asked for nothing that has no meaning there."""
+    from .ground import forbid_numbers
+    from .numbers import chosen
+
+    if not numbers:
+        forbid_numbers((wanted.family,))
+        if wanted.horizon:
+            raise SightlineError("a text has no horizon", "Leave --horizon away, or give a table of numbers")
+        return
+    chosen((wanted.family,), usual=False)
+    for name, given in (("--from", wanted.start), ("--init counts", wanted.init == "counts")):
+        if given:
+            raise SightlineError(f"a run on numbers begins anew: {name} is for texts", f"Leave {name} away")
 
 
 def _from_recipe(path: Path, given: Mapping[str, Any]) -> Recipe:

@@ -18,8 +18,8 @@ Shapes: S series, N values of the longest, p lags, h steps ahead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import NormalDist
 from typing import Any, Literal, get_args
@@ -33,6 +33,7 @@ from .series import Floats, Ints, Missing, Series, SeriesError
 
 Method = Literal["ols", "yule-walker", "yule-walker-adjusted", "burg"]
 Criterion = Literal["aic", "bic", "hqic"]
+Variance = Literal["fit", "recent"]
 
 PIVOT = 1e-6  # of the variance: below it, squared lags keep fewer than about 9 digits
 
@@ -392,7 +393,7 @@ class Fitted:
 
     @cached_property
     def errors(self) -> Floats:
-        """Standard errors [S, 1 + P] of the constant and phi, from s2 (X'X)^-1; least squares only, else NaN."""
+        """Standard errors [S, 1 + P] of the constant and phi, from s2 (X'X)^-1; NaN but for a fit by least squares."""
         found = np.full((len(self.orders), 1 + self.phi.shape[1]), np.nan)
         for at, triangle in self.triangles:
             p = triangle.factor.shape[1] - 1
@@ -453,14 +454,76 @@ class Fitted:
         deviation = np.sqrt(self.variance[:, None] * np.cumsum(psi[:, p:] ** 2, axis=1))
         return Forecast(self.names, values[:, p:], deviation)
 
+    def take(self, at: Ints) -> Fitted:
+        """Some of the series, each as often as it is named."""
+        return Fitted(
+            self.method, [self.names[int(number)] for number in at], self.orders[at], self.constant[at], self.phi[at],
+            self.variance[at], self.equations[at], self.recent[at],
+        )  # fmt: skip
+
+    def rescaled(self, shift: Floats, scale: Floats) -> Fitted:
+        """The same law of ``shift + scale * x``, both [S]."""
+        constant = scale * self.constant + shift * (1 - self.phi.sum(1))
+        recent = shift[:, None] + scale[:, None] * self.recent
+        return replace(self, constant=constant, variance=scale**2 * self.variance, recent=recent, triangles=())
+
+    def apply(self, y: Any, variance: Variance = "fit") -> Fitted:
+        """The same coefficients on another stretch of each series, from whose end forecasts start then.
+
+        Parameters
+        ----------
+        y : one stretch for each series, in their order, or by name; otherwise as in ``AR.fit``.
+        variance : that of the ``fit``; or, where series grow calmer or wilder, of the ``recent`` stretch: squares left
+            over there, divided by its N - p equations, as statsmodels' ``apply`` has it. Missing values cost the
+            equations that they stand in.
+
+        Raises
+        ------
+        SightlineError : stretches are not those of the series, too short for p, or infinite.
+        """
+        if variance not in get_args(Variance):
+            raise SightlineError(
+                f"the variance cannot be that of {variance!r}", f"Choose from {', '.join(get_args(Variance))}"
+            )
+        if isinstance(y, Mapping):
+            if strangers := set(map(str, self.names)) ^ set(y):
+                raise SightlineError(
+                    f"series {sorted(strangers)[0]} is not both fitted and given", "Give one stretch for each series"
+                )
+            y = [y[name] for name in self.names]
+        try:
+            series = Series.of(y, self.names)
+        except SightlineError as error:
+            raise SightlineError(error.what, f"Give one stretch for each of {len(self.orders)} series") from error
+        series.finite()
+        series.need(self.orders + (variance == "recent"), self.orders)
+        p, width = self.phi.shape[1], series.values.shape[1]
+        front = np.zeros((series.count, p))
+        here = replace(self, recent=np.concatenate([front, series.values], axis=1)[:, width:])
+        if variance == "fit":
+            return here
+        left = series.values - replace(here, recent=front).follow(series.values).mean
+        first = width - series.lengths + self.orders
+        real = (np.arange(width) >= first[:, None]) & np.isfinite(left)
+        equations = real.sum(1)
+        if not bool(equations.all()):
+            none = int(np.flatnonzero(equations == 0)[0])
+            raise SeriesError(
+                f"series {series.names[none]} has no stretch of {self.orders[none] + 1} values without a gap",
+                'Give a longer one, or keep the variance of the fit (variance="fit")',
+                (series.names[int(number)] for number in np.flatnonzero(equations == 0)),
+            )
+        squares = np.where(real, left, 0.0) ** 2
+        return replace(here, variance=squares.sum(1) / equations, equations=equations, triangles=())
+
     def follow(self, values: Floats) -> Forecast:
         """Forecasts one step ahead of each of ``values`` [S, h], which continue the series, from all before it."""
-        count, p = self.phi.shape
-        before = np.concatenate([self.recent, values], axis=1)[:, :-1] if p else values[:, :0]
-        windows = sliding_window_view(before, p, axis=1) if p else np.zeros((count, values.shape[1], 0))
-        used = np.arange(p)[::-1] < self.orders[:, None]
-        windows = np.where(used[:, None], windows, 0.0)
-        mean = self.constant[:, None] + np.matmul(windows, self.phi[:, ::-1, None])[..., 0]
+        p, steps = self.phi.shape[1], values.shape[1]
+        whole = np.concatenate([self.recent, values], axis=1)
+        mean = np.repeat(self.constant[:, None], steps, axis=1)
+        for lag in range(1, p + 1):
+            at = self.orders >= lag  # what a series does not look at may be missing there
+            mean[at] += self.phi[at, lag - 1, None] * whole[at, p - lag : p - lag + steps]
         return Forecast(self.names, mean, np.broadcast_to(np.sqrt(self.variance)[:, None], mean.shape))
 
 
@@ -471,6 +534,11 @@ class Forecast:
     names: Sequence[str]
     mean: Floats
     deviation: Floats
+
+    @property
+    def middle(self) -> Floats:
+        """The mean, which is the median too."""
+        return self.mean
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """Lower and upper ends [S, h] of the interval that holds ``level`` percent, between 0 and 100."""

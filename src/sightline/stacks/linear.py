@@ -8,6 +8,7 @@ and the product over a series is a density. One law for all series: whoever want
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import SightlineError
 from ..progress import Bar
 from ..sight import NO_DOCUMENT, Depth
+from .autoregression import Fitted
 from .cache import Cache
 from .head import Graded
 from .history import histories
@@ -93,6 +95,14 @@ class Linear(nn.Module):
         self.variances.copy_(torch.from_numpy(squares / equations))
         if progress is not None:
             progress.advance(1)
+
+    def fitted(self, names: Sequence[str]) -> Fitted:
+        """The law of p lags, which all series share, for each of these; without last values yet (``Fitted.apply``)."""
+        count, p = len(names), self.p
+        whole: NDArray[np.float64] = self.coefficients[p].numpy()
+        phi, variance = np.tile(whole[1:], (count, 1)), np.full(count, float(self.variances[p]))
+        orders, equations = np.full(count, p), np.zeros(count, np.int64)
+        return Fitted("ols", names, orders, np.full(count, whole[0]), phi, variance, equations, np.zeros((count, p)))
 
     def forward(self, look: Look, cache: Cache | None = None, taps: list[Tensor] | None = None) -> Tensor:
         """States [lines, slots, p + 1]: numbers seen, the latest last, 0 where there are fewer; then how many."""

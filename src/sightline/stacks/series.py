@@ -99,11 +99,9 @@ class Series:
         self.need(2, 0)
         finite = np.isfinite(self.values)
         if not bool(finite.all()):
-            lost = np.isnan(self.values)
-            self._refuse(
-                ~(finite | lost).all(1), "<has> infinite values", "Correct them, or mark them as missing (NaN)"
-            )
+            self.finite()
             if missing == "error":
+                lost = np.isnan(self.values)
                 at = lost.any(1)
                 first = int(np.flatnonzero(at)[0])
                 where = int(np.flatnonzero(np.isnan(self.one(first)))[0])
@@ -127,6 +125,12 @@ class Series:
                 f"<is> constant ({self.names[first]}: every value is {self.values[first, -1]:g})",
                 "Leave it out: a series that never moves is forecast by its value",
             )
+
+    def finite(self) -> None:
+        """Refuse infinite values; missing ones may be there."""
+        self._refuse(
+            np.isinf(self.values).any(1), "<has> infinite values", "Correct them, or mark them as missing (NaN)"
+        )
 
     def need(self, lengths: Any, orders: Any) -> None:
         """Refuse series that are shorter than ``lengths`` [S]."""

@@ -121,6 +121,11 @@ class Table(nn.Module):
         """Width of the states: tokens of a history."""
         return self.n - 1
 
+    @property
+    def grams(self) -> int:
+        """Different n-grams of every length that were counted."""
+        return sum(int((level.counts > 0).sum()) for level in self.levels)
+
     def fit(self, tokens: NDArray[Any], offsets: NDArray[Any] | None = None, progress: Bar | None = None) -> None:
         """Count the n-grams of a flat array of documents, each ``[bos] tokens [eos]``; no n-gram spans two.
 
