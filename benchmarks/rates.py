@@ -88,7 +88,7 @@ def store(name: str, found: dict[str, list[dict[str, Any]]], given: argparse.Nam
         if 1.0 in losses:
             chosen[family] = 1.0 if losses[1.0] - best["dev"] < FLAT else best["factor"]
         cells = " | ".join(f"{losses[factor]:.4f}" if factor in losses else "" for factor in factors)
-        lines.append(f"| {family} | {cells} | {chosen.get(family, '')} |")
+        lines.append(f"| {family} | {cells} | {f'{chosen[family]:g}' if family in chosen else ''} |")
     record = {
         "about": described(["torch", "numpy"]),
         "size": given.size,
