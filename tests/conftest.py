@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,35 @@ def shared_data() -> Path:
 def page() -> str:
     """A short story and an essay, written for these tests: 12 kB of English with a paragraph of Chinese."""
     return (HERE / "texts" / "page.txt").read_bytes().decode("utf-8")
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Inside, Ctrl-C is pressed when a run asks for the rows of this step; every step before it is saved."""
+
+    @contextlib.contextmanager
+    def at(wanted: int) -> Iterator[None]:
+        from sightline.runs import ground
+        from sightline.training import loop
+
+        plain = ground.Ground.rows_of
+
+        def stopped(self: Any, *rest: Any) -> Any:
+            rows_of = plain(self, *rest)
+
+            def rows(step: int) -> Any:
+                if step == wanted:
+                    raise KeyboardInterrupt
+                return rows_of(step)
+
+            return rows
+
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "SAVE_SECONDS", 0.0)
+            patched.setattr(ground.Ground, "rows_of", stopped)
+            yield
+
+    return at
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,7 @@ import pytest
 
 from sightline import hub
 from sightline.cli import main
-from sightline.runs import ground
 from sightline.runs.write import embed
-from sightline.training import loop
 
 OPTIONS = (
     "--budget", "6steps", "--context", "48", "--batch", "4", "--tokenizer", "byte", "--validations", "2",
@@ -45,24 +43,10 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def test_stopped_in_the_middle_it_ends_the_same(
-    corpus: Path, finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, finished: dict[str, Path], tmp_path: Path, interrupted: Any
 ) -> None:
-    plain = ground.Ground.rows_of
-
-    def stopped(self: Any, *rest: Any) -> Any:
-        rows_of = plain(self, *rest)
-
-        def rows(step: int) -> Any:
-            if step == 4:
-                raise KeyboardInterrupt
-            return rows_of(step)
-
-        return rows
-
     words = ["train", "denoise", str(corpus), *OPTIONS, "--setting", *KINDS["spans"], "--out", str(tmp_path / "run")]
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "SAVE_SECONDS", 0.0)
-        patched.setattr(ground.Ground, "rows_of", stopped)
+    with interrupted(4):
         assert main(words) == 130
     assert (tmp_path / "run" / "checkpoints" / "step-00000004").exists()
     assert main(words) == 0
