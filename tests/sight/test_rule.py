@@ -19,6 +19,7 @@ from sightline.sight import (
     same_document,
     seats,
     seen,
+    settled,
 )
 from sightline.sight import streams as of_streams
 
@@ -93,3 +94,17 @@ def test_mistakes_are_refused() -> None:
         asker.colour  # noqa: B018
     with pytest.raises(ValueError, match="reach"):
         near(-1)
+
+
+def test_a_rule_is_plainer_where_a_part_of_it_is_settled() -> None:
+    prefix = past | opening
+    assert settled(prefix, opening, True) == everything
+    assert settled(prefix, opening, False) == past
+    assert settled(opening & past, opening, True) == past
+    assert settled(~opening & past, opening, False) == past
+    never = settled(opening & past, opening, False)
+    order = np.arange(4)
+    slots = Slots.of(order)
+    assert not matrix(never, slots).any()
+    assert settled(near(2) | (past & ~opening), opening, True) == near(2)
+    assert settled(past, opening, True) == past

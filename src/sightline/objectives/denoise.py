@@ -124,9 +124,8 @@ class Denoise(Objective):
             return [self._apart(view, (rows.length, target), asks_start=True)]
         text = text_places(rows, self.vocabulary)
         found, added = spans_of.infilled(draws, text, rows.documents, rows.word_starts, self.rate, self.span)
-        most = spans_of.most_spans(rows.length, self.rate, self.span)
         lots = self._sentence_lots(rows, draws, text)
-        return [self._whole(rows, found, added, lots, rows.wanted, rows.length + most)]
+        return [self._whole(rows, found, added, lots, rows.wanted, rows.length)]
 
     def _apart(self, view: View, columns: tuple[int, int] | None, asks_start: bool = False) -> View:
         start = int(fixed(self.begins_with))

@@ -187,7 +187,8 @@ def infilled(
     of a row's units is hidden.
 
     ``units`` are the first tokens of words, or every token. A span of no length hides nothing: it is a mark more, which
-    stands before a place that is left. Any arrangement with a unit between two spans is equally likely.
+    stands before a place that is left; there are never so many that what is left grows longer than the text. Any
+    arrangement with a unit between two spans is equally likely.
 
     Returns
     -------
@@ -211,7 +212,8 @@ def infilled(
     spans = _laid(gaps + np.cumsum(length, axis=1) - length, length, text, documents, starts)
     lots = np.where(text & ~spans.hidden, draws.uniform(text.shape[1]), NEVER)
     rank = np.argsort(np.argsort(lots, axis=1), axis=1)
-    return spans, (rank < (used & (drawn == 0)).sum(1)[:, None]) & (lots < NEVER)
+    more = np.minimum((used & (drawn == 0)).sum(1), spans.hidden.sum(1) - spans.begins.sum(1))
+    return spans, (rank < more[:, None]) & (lots < NEVER)
 
 
 def _laid(starts: Ints, lengths: Ints, text: Bools, documents: NDArray[Any], units: Bools | None = None) -> Spans:

@@ -36,6 +36,7 @@ from .rule import (
     same_segment,
     same_stream,
     seen,
+    settled,
     streams,
 )
 from .view import NO_DOCUMENT, NOTHING, Slots, View, fixed, seats, side_by_side
@@ -77,6 +78,7 @@ __all__ = [
     "score_of",
     "seats",
     "seen",
+    "settled",
     "side_by_side",
     "streams",
     "unasked",

@@ -296,6 +296,7 @@ class Not(Rule):
 
 # The two sides differ in shape, so that `everything` still comes out as a truth for each pair.
 everything: Rule = Named("everything", asker.stream - asker.stream == seen.stream - seen.stream)
+nothing: Rule = Named("nothing", asker.stream - asker.stream != seen.stream - seen.stream)
 past: Rule = Named("past", seen.order <= asker.order)
 future: Rule = Named("future", seen.order >= asker.order)
 by_order: Rule = Named("by_order", seen.order < asker.order)
@@ -317,3 +318,22 @@ def near(reach: int) -> Rule:
 def streams(asking: int, shown: int) -> Rule:
     """An asker of stream ``asking`` and a seen slot of stream ``shown``."""
     return Named(f"streams({asking}, {shown})", (asker.stream == asking) & (seen.stream == shown))
+
+
+def settled(rule: Rule, fact: Rule, truth: bool) -> Rule:
+    """The rule among pairs for which ``fact``, a part of it, always holds or never does.
+
+    What is left may be plain: of ``opening | past``, where all that is seen is the opening, ``everything``.
+    """
+    if rule == fact:
+        return everything if truth else nothing
+    if isinstance(rule, Not):
+        part = settled(rule.part, fact, truth)
+        return nothing if part == everything else everything if part == nothing else ~part
+    if not isinstance(rule, All | AnyOf):
+        return rule
+    parts = [settled(part, fact, truth) for part in rule.parts]
+    if isinstance(rule, All):
+        return nothing if nothing in parts else All.of(*parts)
+    rest = [part for part in parts if part != nothing]
+    return AnyOf.of(*rest) if len(rest) > 1 else (rest or [nothing])[0]

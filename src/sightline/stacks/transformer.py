@@ -459,7 +459,7 @@ class Transformer(nn.Module):
             kernel = look.kernel if reach is None and shown is look else "mask"
             truth = allowed(self._sight(look, reach), look, shown) if kernel == "mask" else None
             masks[reach] = Mask(kernel, truth, scores)
-        cross_mask = None if source is None else Mask("mask", allowed(look.sight, look, source.look))
+        cross_mask = None if source is None else Mask("mask", allowed(source.look.sight, look, source.look))
         x = self.embedded(look, vectors)
         if self.shape.dropout and self.training:
             x = F.dropout(x, self.shape.dropout)

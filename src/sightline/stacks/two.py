@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SightlineError
-from ..sight import Depth, View, visible_pairs
+from ..sight import OPENING, Depth, View, opening, settled, visible_pairs
 from .cache import Cache
 from .look import Look
 from .transformer import Cross, Layer, Shape, Source, Transformer
@@ -26,12 +26,24 @@ SOURCE, TARGET = 0, 1  # streams; whatever is not of the source belongs to the d
 
 
 def sides(view: View) -> tuple[View, View]:
-    """The view of the source's slots, and that of the target's: columns that are alike in every line."""
+    """The view of the source's slots, and that of the target's: columns that are alike in every line.
+
+    Each has the rule as it is where only its own slots are seen: a plain one, if the source is an opening and the
+    target is none.
+    """
     stream = view.slots.stream
     count = int((stream[0] == SOURCE).sum())
     if bool((stream[:, :count] != SOURCE).any()) or bool((stream[:, count:] == SOURCE).any()):
         raise ValueError("the slots of a source stand before all others, in the same columns of every line")
-    return view.columns(slice(0, count)), view.columns(slice(count, None))
+    parts = view.columns(slice(0, count)), view.columns(slice(count, None))
+    return _settled(parts[0]), _settled(parts[1])
+
+
+def _settled(view: View) -> View:
+    opens = view.slots.segment == OPENING
+    if opens.any() and not opens.all():
+        return view
+    return replace(view, sight=settled(view.sight, opening, bool(opens.all())))
 
 
 class TwoCache:
