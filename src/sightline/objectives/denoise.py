@@ -1,7 +1,7 @@
 """Denoising by two stacks: an encoder reads a text with parts cut out, a decoder writes them, or all of the text.
 
     spans (T5)                                          infilling (BART)
-    source    the  <1>  on  the  <2>  .                 source    on  the  [mask]  .    the  [mask]
+    source    the  <1>  on  the  <2>  .                 source    the  [mask]  on  the  [mask]  .
     target    [    <1>  cat  sat  <2>  mat              target    [  the  cat  sat  on  the  mat
     asks      <1>  cat  sat  <2>  mat  end              asks      the  cat  sat  on  the  mat  .  end
 

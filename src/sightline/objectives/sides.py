@@ -40,59 +40,53 @@ def apart(
     """
     slots, count = view.slots, view.slots.count
     real = slots.document != NO_DOCUMENT
-    source, target = real & (slots.segment == OPENING), real & (slots.segment != OPENING)
-    before = np.where(target, np.arange(count), -1)
-    last = np.maximum.accumulate(np.concatenate([np.full_like(before[:, :1], -1), before[:, :-1]], axis=1), axis=1)
-    document_before = np.take_along_axis(slots.document, np.maximum(last, 0), axis=1)
-    begins = target & ((last < 0) | (document_before != slots.document))
-    index = np.arange(count)
-    far = 2 * count + 2
-    written = np.concatenate([np.where(begins, 2 * index, far), np.where(target, 2 * index + 1, far)], axis=1)
-    keys = np.where(source, index, far), written
-    parts = [np.argsort(key, axis=1, kind="stable") for key in keys]
-    present = [np.take_along_axis(key, part, axis=1) < far for key, part in zip(keys, parts, strict=True)]
-    widths = tuple(int(part.sum(1).max(initial=0)) for part in present) if columns is None else columns
-    if any(bool(part[:, width:].any()) for part, width in zip(present, widths, strict=True)):
-        raise ValueError(f"sides of {widths} slots do not hold a line of this view")
-    if columns is None:  # the targets end together
-        shift = widths[1] - present[1].sum(1)[:, None]
-        column = np.arange(widths[1]) - shift
-        parts[1] = np.take_along_axis(parts[1], np.maximum(column, 0), axis=1)
-        present[1] = column >= 0
-    else:
-        parts[1], present[1] = parts[1][:, : widths[1]], present[1][:, : widths[1]]
-    parts[0], present[0] = parts[0][:, : widths[0]], present[0][:, : widths[0]]
-    opener = parts[1] < count
-    at = np.concatenate([parts[0], parts[1] % count], axis=1)
-    is_start = np.concatenate([np.zeros_like(parts[0], dtype=bool), opener], axis=1)
-    there = np.concatenate(present, axis=1)
+    opens, written = real & (slots.segment == OPENING), real & (slots.segment != OPENING)
+    index, far = np.arange(count), 2 * count
+    before = np.maximum.accumulate(np.where(written, index, -1), axis=1)
+    before = np.concatenate([np.full_like(before[:, :1], -1), before[:, :-1]], axis=1)  # the one written before each
+    same = np.take_along_axis(slots.document, np.maximum(before, 0), axis=1) == slots.document
+    begins = written & ((before < 0) | ~same)
+    keys = [np.where(begins, 2 * index, far), np.where(written, 2 * index + 1, far)]  # a start, then what it begins
+    wide = (None, None) if columns is None else columns
+    first, there = _columns(np.where(opens, 2 * index, far), far, wide[0])
+    second, here = _columns(np.concatenate(keys, axis=1), far, wide[1], together=columns is None)
+    starts, second = second < count, second % count
 
-    def of(field: NDArray[Any]) -> NDArray[Any]:
+    def of(field: NDArray[Any], at: Ints) -> NDArray[Any]:
         return np.take_along_axis(np.broadcast_to(field, real.shape), at, axis=1)
 
-    document = np.where(there, of(slots.document), NO_DOCUMENT)
-    side = np.repeat([OPENING, WRITTEN], widths)
-    positions = np.concatenate(
-        [within_document(document[:, : widths[0]]), within_document(document[:, widths[0] :])], axis=1
-    )
-    shown = of(view.shows)
-    asked = np.where(is_start, shown if asks_start else NOTHING, of(view.asks))
-    return View.of(
-        Slots.of(
-            np.where(is_start, of(slots.place) - 1, of(slots.place)),
-            document,
-            order=np.arange(sum(widths)),
-            segment=side,
-            stream=side,
-            positions=np.where(there, positions, 0),
-        ),
+    def laid(at: Ints, present: NDArray[np.bool_], shift: NDArray[Any] | int = 0) -> Slots:
+        document = np.where(present, of(slots.document, at), NO_DOCUMENT)
+        positions = np.where(present, within_document(document), 0)  # no table reaches for those of padding
+        return Slots.of(of(slots.place, at) - shift, document, positions=positions)
+
+    source = View.of(laid(first, there), SEEN, shows=of(view.shows, first))
+    shown = of(view.shows, second)
+    target = View.of(
+        laid(second, here, shift=starts),
         SEEN,
-        shows=np.where(is_start, start, shown),
-        asks=asked,
+        shows=np.where(starts, start, shown),
+        asks=np.where(starts, shown if asks_start else NOTHING, of(view.asks, second)),
         most_asks=most_asks,
-        lines_of=view.lines_of,
-        kind=kind,
     )
+    return beside(source, target, kind)
+
+
+def _columns(key: Ints, absent: int, width: int | None, together: bool = False) -> tuple[Ints, NDArray[np.bool_]]:
+    """Which columns [lines, width] come in the order of their keys, those below ``absent``, and where there are any.
+
+    ``width`` None: as many as the fullest line has. ``together`` : lines end together, not begin.
+    """
+    order = np.argsort(key, axis=1, kind="stable")
+    there = np.take_along_axis(key, order, axis=1) < absent
+    most = int(there.sum(1).max(initial=0))
+    width = most if width is None else width
+    if most > width:
+        raise ValueError(f"{width} columns do not hold {most} slots of this view")
+    if not together:
+        return order[:, :width], there[:, :width]
+    column = np.arange(width) - (width - there.sum(1)[:, None])
+    return np.take_along_axis(order, np.maximum(column, 0), axis=1), column >= 0
 
 
 def depths(layers: int, encoder: int, decoder: int) -> tuple[int, int]:
