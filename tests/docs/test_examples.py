@@ -115,6 +115,7 @@ def printed(
         patch.syspath_prepend(str(CODE))
         patch.setitem(sizes.SIZES, "tiny", sizes.Size(layers=2, width=32, heads=2, context=64, batch=256))
         patch.setattr(sample, "PILOT_BYTES", 64)
+        patch.setattr(sample, "LITTLE", 16)
         patch.setattr(measure, "LEAST_SECONDS", 0.2)
         patch.setattr(passage, "passages", functools.partial(passage.passages, count=2))
         patch.setattr(measure, "evaluated", lambda ground, model, seconds, seed: evaluated(ground, model, 0.2, seed))

@@ -20,7 +20,8 @@ from ..progress import say
 FEW = 30  # fewer documents than this say too little about their spread
 BLOCK = 1000  # bytes
 MOST_BYTES = 1_000_000  # beyond this the interval is narrower than anyone needs
-PILOT_BYTES = 4000
+PILOT_BYTES = 2000  # a pass for each token of them takes two seconds and a half at tiny
+LITTLE = 1000  # bytes asked: fewer say nearly nothing
 THIN = 1 / 16  # the share that the second pilot asks
 
 
@@ -199,7 +200,7 @@ def _affordable(sample: Sample, seconds: float, cost: Callable[[Sample], float],
         return min(most, seconds / whole), 1.0
     allowed = min(most, 0.5 * seconds / plain)
     share = min(1.0, (seconds / allowed - plain) / asking)
-    if share * allowed < PILOT_BYTES / 4:
+    if share * allowed < LITTLE:
         say("scoring is slow at this budget: the evaluation sample is small, and the intervals are wide")
     return allowed, max(share, 1e-4)
 
