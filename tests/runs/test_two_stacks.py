@@ -71,6 +71,7 @@ def test_every_verb(kind: str, finished: dict[str, Path], tmp_path: Path, capsys
     folder = str(finished[kind])
     capsys.readouterr()
     assert main(["generate", folder, "The river", "春天", "--length", "5"]) == 0
+    assert main(["generate", folder, "The river", "春天", "--length", "5", "--beams", "3"]) == 0
     assert main(["fill", folder, "The ___:3 rose."]) == 0
     assert " rose." in capsys.readouterr().out
     embed(finished[kind], ("a river", "春天来了"), out=tmp_path / "one.npy")
