@@ -167,23 +167,33 @@ class Denoise(Objective):
         columns: int | None = None,
     ) -> View:
         """The rest of the text, a mask for each span, beside all of it, of which so much is asked."""
-        real = rows.documents != NO_DOCUMENT
-        left = real & (~cut.hidden | cut.begins)
-        both = np.stack([added & real, left], axis=2).reshape(rows.count, -1)  # what is put in stands before
-        key = np.where(both, np.repeat(4 * rows.documents + 2 * lots, 2, axis=1), np.inf)
+        source, target = self._rest(rows.documents, cut, added, lots, columns), self._text(rows, wanted)
+        left = (rows.documents != NO_DOCUMENT) & ~cut.hidden
+        shown = np.take_along_axis(left, np.maximum(target.asks, 0), axis=1)
+        return beside(source, target, self.family, shown & (target.asks != NOTHING))
+
+    def _rest(
+        self,
+        documents: NDArray[np.integer],
+        cut: Spans,
+        added: Bools,
+        lots: NDArray[np.float64],
+        columns: int | None = None,
+    ) -> View:
+        """What is left of texts, with a mask for each span and before each place where one is ``added``."""
+        real = documents != NO_DOCUMENT
+        both = np.stack([added & real, real & (~cut.hidden | cut.begins)], axis=2).reshape(len(documents), -1)
+        key = np.where(both, np.repeat(4 * documents + 2 * lots, 2, axis=1), np.inf)
         width = int(both.sum(1).max(initial=0)) if columns is None else columns
         order = np.argsort(key, axis=1, kind="stable")[:, :width]
         there = np.take_along_axis(both, order, axis=1)
-        mask = np.take_along_axis(np.stack([added, cut.begins], axis=2).reshape(rows.count, -1), order, axis=1)
-        document = np.where(there, np.take_along_axis(rows.documents, order // 2, axis=1), NO_DOCUMENT)
-        source = View.of(
+        mask = np.take_along_axis(np.stack([added, cut.begins], axis=2).reshape(len(documents), -1), order, axis=1)
+        document = np.where(there, np.take_along_axis(documents, order // 2, axis=1), NO_DOCUMENT)
+        return View.of(
             Slots.of(order // 2, document, positions=within_document(document)),
             SEEN,
             shows=np.where(mask, fixed(self.vocabulary.mask), order // 2),
         )
-        target = self._text(rows, wanted)
-        shown = np.take_along_axis(left & ~cut.begins, np.maximum(target.asks, 0), axis=1)
-        return beside(source, target, self.family, shown & (target.asks != NOTHING))
 
     def examine(self, rows: Rows) -> Iterator[View]:
         """The source is what stands before the first wanted position of each document, and a mark for the rest."""
@@ -211,15 +221,7 @@ class Denoise(Objective):
         if self.noise == "spans":
             return self._apart(self._one.fill(canvas), None)
         holes, _ = spans_of.gaps(canvas)
-        left = canvas.inside & (~holes.hidden | holes.begins)
-        key = np.where(left, np.arange(canvas.places), canvas.places)
-        order = np.argsort(key, axis=1, kind="stable")[:, : int(left.sum(1).max(initial=0))]
-        document = np.where(np.take_along_axis(left, order, axis=1), 0, NO_DOCUMENT)
-        mask = np.take_along_axis(holes.begins, order, axis=1)
-        source = View.of(
-            Slots.of(order, document, positions=within_document(document)),
-            SEEN,
-            shows=np.where(mask, fixed(self.vocabulary.mask), order),
-        )
+        none = np.zeros_like(canvas.open)
+        source = self._rest(np.where(canvas.inside, 0, NO_DOCUMENT), holes, none, np.zeros(none.shape))
         start = self.begins_with if self.start else None
         return beside(source, next_place(canvas, SEEN, self.family, start), self.family)

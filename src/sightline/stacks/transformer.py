@@ -137,6 +137,11 @@ class Shape:
         return self.windows[layer % len(self.windows)] if self.windows else None
 
 
+def _head_norm(shape: Shape) -> nn.Module:
+    """Of queries or keys, head by head."""
+    return norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+
+
 class Attention(nn.Module):
     """Multi-head attention with its projections; q, k and v come from one matrix."""
 
@@ -152,8 +157,7 @@ class Attention(nn.Module):
         self.qkv.parts = self.splits  # type: ignore[assignment]  # three matrices to Muon
         self.out = nn.Linear(shape.heads * shape.of_head, shape.width, bias=shape.output_bias)
         if shape.qk_norm:
-            self.norm_q = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
-            self.norm_k = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+            self.norm_q, self.norm_k = _head_norm(shape), _head_norm(shape)
 
     def forward(
         self, x_BSW: Tensor, mask: Mask, turn: tuple[Tensor, Tensor] | None, cache: Cache | None, layer: int
@@ -208,8 +212,7 @@ class Cross(nn.Module):
         self.kv.parts = self.splits  # type: ignore[assignment]  # two matrices to Muon
         self.out = nn.Linear(shape.heads * shape.of_head, shape.width, bias=shape.output_bias)
         if shape.qk_norm:
-            self.norm_q = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
-            self.norm_k = norm(shape.norm, shape.of_head, shape.norm_eps, shape.norm_gain, shape.norm_bias)
+            self.norm_q, self.norm_k = _head_norm(shape), _head_norm(shape)
 
     def _by_heads(self, x_BSW: Tensor, heads: int) -> Tensor:
         return x_BSW.view(*x_BSW.shape[:2], heads, self.shape.of_head).transpose(1, 2).contiguous()
