@@ -13,6 +13,7 @@ from sightline.data import Draws, Rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.decoders.canvas import Canvas
 from sightline.objectives import Objective
+from sightline.objectives.base import within_document
 from sightline.objectives.model import Model, built
 from sightline.sight import NO_DOCUMENT, NOTHING, View, cacheable, forbid_leaks, isolated, reach, score_of
 from sightline.stacks.pair import Pair
@@ -47,6 +48,17 @@ class Subject:
 
     make: Callable[[Vocabulary], Objective]
     spoil: Callable[[Model], None] = lambda model: None
+
+    def packed(self, count: int = 4) -> Rows:
+        """Rows of several documents, as the family reads them."""
+        return self._as_read(packed(count))
+
+    def single(self, count: int = 2) -> Rows:
+        """Rows of one document each."""
+        return self._as_read(single(count=count))
+
+    def _as_read(self, rows: Rows) -> Rows:
+        return paired(rows) if self.make(WORDS).reads == "pairs" else rows
 
     def model(self, vocabulary: Vocabulary = WORDS, seed: int = 0, layers: int = 2) -> Model:
         objective = self.make(vocabulary)
@@ -95,6 +107,13 @@ def single(length: int = T, count: int = 2) -> Rows:
     return rows_from(words, np.zeros_like(words))
 
 
+def paired(rows: Rows) -> Rows:
+    """The rows with each document as a pair, whose third token parts its source from its target, which is wanted."""
+    index = within_document(rows.documents)
+    tokens = np.where((index == 2) & (rows.documents >= 0), WORDS.sep, rows.tokens).astype(np.int32)
+    return replace(rows, tokens=tokens, wanted=rows.wanted & (index > 2))
+
+
 def asked_views(subject: Subject, rows: Rows) -> list[View]:
     objective = subject.make(WORDS)
     return objective.ask(rows, Draws(3).of(rows), 0.0)
@@ -103,7 +122,7 @@ def asked_views(subject: Subject, rows: Rows) -> list[View]:
 def does_not_leak(subject: Subject) -> None:
     """No asked slot can reach its answer, at the stack's depth, decided without weights."""
     model = subject.model()
-    for rows in (packed(), single()):
+    for rows in (subject.packed(), subject.single()):
         views = [*asked_views(subject, rows), *subject.make(WORDS).examine(rows)]
         for view in views:
             forbid_leaks(view, model.depth, subject.make(WORDS).family)
@@ -111,7 +130,7 @@ def does_not_leak(subject: Subject) -> None:
 
 def keeps_documents_apart(subject: Subject) -> None:
     """Nothing of one document changes anything of its neighbour, in the sight and in the numbers."""
-    model, rows = subject.model(), packed()
+    model, rows = subject.model(), subject.packed()
     views = asked_views(subject, rows)
     assert isolated(views, model.depth)
     for document in (0, 1):
@@ -126,7 +145,7 @@ def keeps_documents_apart(subject: Subject) -> None:
 
 def moves_only_what_it_may(subject: Subject) -> None:
     """Another token at a position moves the states that may see it, all of them, and no other."""
-    model, rows = subject.model(), single(count=1)
+    model, rows = subject.model(), subject.single(count=1)
     for view in asked_views(subject, rows):
         reached = reach(view, model.depth)[0]
         real = view.slots.document[0] != NO_DOCUMENT  # of padding nobody reads a state
@@ -143,7 +162,7 @@ def moves_only_what_it_may(subject: Subject) -> None:
 
 def gradients_flow_only_where_seen(subject: Subject) -> None:
     """The gradient of a state by a slot's embedding is zero exactly where the slot cannot be reached."""
-    model, rows = subject.model(), single(count=1)
+    model, rows = subject.model(), subject.single(count=1)
     for view in asked_views(subject, rows):
         reached = reach(view, model.depth)[0]
         entered: list[torch.Tensor] = []  # stream by stream, in the order of the slots
@@ -171,9 +190,14 @@ def adds_up_to_one(subject: Subject) -> None:
     texts = np.array(list(itertools.product(letters, repeat=3)))
     for model in subject.model(LETTERS).halves:
         backward = model.objective.writes_from == "right"
-        whole = np.full((len(texts), 4), LETTERS.eos if backward else LETTERS.bos)
-        whole[:, slice(0, 3) if backward else slice(1, 4)] = texts
-        rows = rows_from(whole, np.zeros_like(whole))
+        given = [LETTERS.bos, 0, LETTERS.sep] if model.objective.reads == "pairs" else [LETTERS.bos]
+        whole = np.full((len(texts), len(given) + 3), LETTERS.eos)
+        whole[:, slice(0, 3) if backward else slice(len(given), None)] = texts
+        if not backward:
+            whole[:, : len(given)] = given
+        rows = rows_from(
+            whole, np.zeros_like(whole), np.arange(whole.shape[1]) >= len(given) if len(given) > 1 else None
+        )
         nats, asked = model.examined(rows)
         assert (asked == 3).all()
         assert abs(np.exp(-nats).sum() - 1) < 1e-5
@@ -184,11 +208,11 @@ def asks_everything_once(subject: Subject) -> None:
 
     Where it is drawn what is asked, once on the average.
     """
-    objective, rows = subject.make(WORDS), packed()
+    objective, rows = subject.make(WORDS), subject.packed()
     if objective.score_class == "bound":
         asks_everything_once_on_the_average(objective, rows)
         return
-    words = rows.tokens > 3
+    words = (rows.tokens > 3) & rows.wanted
     for family in (objective, *objective.halves):
         asked, weight = np.zeros(rows.tokens.shape, int), np.zeros(rows.tokens.shape)
         for view in family.examine(rows):
@@ -227,16 +251,19 @@ def scores_as_declared(subject: Subject) -> None:
     declared = model.objective.score_class
     if declared == "bound":  # which no graph shows: the check above and the family's own tests do
         return
-    if not any(view.judged is not None for view in model.objective.examine(single())) and declared == "discriminative":
+    if (
+        not any(view.judged is not None for view in model.objective.examine(subject.single()))
+        and declared == "discriminative"
+    ):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             for weight in model.parameters():
                 weight.add_(torch.randn_like(weight))
-        view = next(iter(model.objective.examine(single())))
-        sums = model.logits(view, single().tokens).logsumexp(-1)
+        view = next(iter(model.objective.examine(subject.single())))
+        sums = model.logits(view, subject.single().tokens).logsumexp(-1)
         assert sums.abs().max() > 1e-3, "the answers are a distribution, and the score is more than declared"
         return
-    for rows in (single(), packed()):
+    for rows in (subject.single(), subject.packed()):
         numbers = model.objective.reads == "numbers"
         for half in model.objective.halves:
             assert score_of(list(half.examine(rows)), model.depth, numbers) == declared
@@ -244,20 +271,21 @@ def scores_as_declared(subject: Subject) -> None:
 
 def writes_the_same_with_a_cache(subject: Subject) -> None:
     """Where the sight says that states never change, feeding only new slots gives the same logits."""
-    model, rows = subject.model(), single(count=2)
+    model, rows = subject.model(), subject.single(count=2)
     views = model.objective.halves[0].ask(rows, Draws(3).of(rows), 0.0)
     if not all(cacheable(view) for view in views):
         return
     backward = model.objective.writes_from == "right"
     cache, fed = model.cache(), np.zeros((2, 0), np.int64)
-    for written in range(2, 9):
+    first = 3 if model.objective.reads == "pairs" else 2
+    for written in range(first, 9):
         given = rows.tokens[:, -written:] if backward else rows.tokens[:, :written]
         gap = [9 - written] * 2
         pieces = [([], gap[0], line) if backward else (line, gap[0], []) for line in given]
         canvas = Canvas.of(pieces)  # type: ignore[arg-type]
-        if written > 2:  # what came after the prompt was written, not given
+        if written > first:  # what came after the prompt was written, not given
             fresh = np.zeros_like(canvas.given)
-            fresh[:, slice(-2, None) if backward else slice(0, 2)] = True
+            fresh[:, slice(-first, None) if backward else slice(0, first)] = True
             canvas = Canvas(canvas.tokens, canvas.open, canvas.given & fresh, canvas.inside)
         view = model.objective.fill(canvas)
         plain = model.logits(view, canvas.tokens)[:, -1]
@@ -274,7 +302,7 @@ def gives_the_same_loss_for_the_same_seed(subject: Subject) -> None:
     """Two runs with one seed see the same views; another seed of draws may not change what is not drawn."""
     losses = []
     for _ in range(2):
-        model, rows = subject.model(), packed()
+        model, rows = subject.model(), subject.packed()
         draws = Draws(11)
         views = model.objective.ask(rows, draws.of(rows), 0.0)
         terms = model.objective.learn(model, rows, views, draws.of(rows, stream=1))
@@ -284,7 +312,7 @@ def gives_the_same_loss_for_the_same_seed(subject: Subject) -> None:
 
 def ignores_the_batch(subject: Subject) -> None:
     """What is drawn for a row does not depend on the rows beside it."""
-    objective, rows = subject.make(WORDS), packed()
+    objective, rows = subject.make(WORDS), subject.packed()
     whole = objective.ask(rows, Draws(2).of(rows), 0.5)
     for line in range(rows.count):
         one = rows.take(slice(line, line + 1))
@@ -299,7 +327,7 @@ def accumulates_without_change(subject: Subject) -> None:
     """One batch and four micro-batches give the same gradient: terms are divided by the answers of the whole step."""
     gradients = []
     for parts in (1, 4):
-        model, rows = subject.model(), packed()
+        model, rows = subject.model(), subject.packed()
         objective, draws, size = model.objective, Draws(4), 4 // parts
         micro = [rows.take(slice(part * size, (part + 1) * size)) for part in range(parts)]
         views = [objective.ask(part, draws.of(part), 0.0) for part in micro]
@@ -316,7 +344,7 @@ def accumulates_without_change(subject: Subject) -> None:
 
 def learns_a_page_by_heart(subject: Subject) -> None:
     """A few rows can be memorised: the loss falls to a small part of what it was."""
-    model, rows = subject.model(), packed()
+    model, rows = subject.model(), subject.packed()
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []

@@ -67,7 +67,7 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("latin.txt", b"caf\xe9 au lait " * 40, [], "not UTF-8"),
         ("rows.jsonl", b'{"body": "a text"}\n' * 40, [], 'no field "text"'),
         ("broken.jsonl", b'{"text": \n' * 40, [], "not JSON"),
-        ("pairs.tsv", b"a\tb\n" * 40, [], "holds pairs"),
+        ("pairs.tsv", b"a\tb\n" * 40, [], "1 different pair, too few"),
         ("numbers.csv", b"1,2\n" * 40, [], "Name the column with --value (train, compare: --field)"),
         ("rows.jsonl", b'{"text": "some text of its own"}\n' * 40, ["--label", "topic"], 'the label field "topic"'),
         ("mixed.jsonl", b'{"text": "a text"}\nnot json\n' * 40, ["--strict"], "(strict)"),

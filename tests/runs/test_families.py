@@ -83,6 +83,7 @@ def test_sight_is_named_by_place() -> None:
         "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
         "two_way": "past & same_stream",
         "denoise": "opening | past",
+        "seq2seq": "opening | past",
         "linear": "near(7) & past",
         "cbow": "window(5) & ~(itself)",
     }
@@ -97,7 +98,14 @@ def test_score_classes_sides_and_stacks() -> None:
     both = dict.fromkeys(("masked", "electra", "diffusion", "cbow"), "both")
     assert sides == {"backward": "right", **both}
     stacks = {name: family.stack for name, family in TOLD.items() if family.stack != "transformer"}
-    assert stacks == {"two_way": "pair", "denoise": "two", "ngram": "table", "cbow": "bag", "linear": "linear"}
+    assert stacks == {
+        "two_way": "pair",
+        "denoise": "two",
+        "seq2seq": "two",
+        "ngram": "table",
+        "cbow": "bag",
+        "linear": "linear",
+    }
     assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {"linear": "numbers"}
 
 

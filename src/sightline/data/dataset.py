@@ -51,11 +51,16 @@ def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
             "Check the path or the name, and the network; a configuration is named org/name:configuration",
         ) from error
     for split, table in loaded.items():
-        wanted = [column for column in (reading.field, reading.label) if column in table.column_names]
-        if reading.field not in table.column_names:
+        if reading.pairs and "translation" in table.column_names:  # the layout that the hub's translations have
+            table = table.flatten().rename_columns(
+                {f"translation.{side}": side for side in table.features["translation"]}
+            )
+        lacking = [field for field in reading.fields if field not in table.column_names]
+        if lacking:
             there = ", ".join(table.column_names[:8])
-            yield split, BadRow(split, None, f'no field "{reading.field}" (fields: {there})')
+            yield split, BadRow(split, None, f'no field "{lacking[0]}" (fields: {there})')
             continue
+        wanted = [column for column in (*reading.fields, reading.label) if column in table.column_names]
         for number, fields in enumerate(table.select_columns(wanted), 1):
             yield split, fields_read(fields, split, number, reading)
 

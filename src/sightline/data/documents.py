@@ -28,7 +28,9 @@ from ..files import fingerprint
 from ..progress import bar
 from . import dataset, python_docs
 from .compression import BLOCK, DAMAGED, opened
+from .pairs import FIELDS, Sides, joined, languages, line_by_line, parted, side_by_side, sides_of
 from .source import (
+    PAIRED,
     READABLE,
     TABLES,
     BadRow,
@@ -43,9 +45,10 @@ from .source import (
     documents_from,
     documents_in,
     format_of,
+    pair_read,
     whole_text,
 )
-from .split import SPLITS, Parts, Split, by_content, completed, split_named
+from .split import FEW, SPLITS, Parts, Split, by_content, completed, split_named
 from .store import Documents, Store, text_bytes
 
 __all__ = ["BadRow", "Corpus", "Document", "Split", "kind_of", "read"]
@@ -55,7 +58,7 @@ ASIDE = frozenset(
     ["readme", "license", "licence", "copying", "notice", "changelog", "changes", "authors", "contributing", "citation"]
 )
 BOOKKEEPING = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"])
-TEXTUAL: frozenset[Format] = frozenset(["text", "rows", "parquet", "arrow"])
+TEXTUAL: frozenset[Format] = TABLES | {"text"}
 SHOWN_FILES = 12
 INPUT = "standard input"
 
@@ -66,7 +69,8 @@ class Corpus:
 
     ``fingerprint`` covers the texts, their labels, their sides and the options of reading, not the paths. ``tree`` is
     the corpus as lines of text, with a fingerprint per node. ``bad`` are the rows that were passed over. Documents that
-    were read from somewhere lie outside memory (see ``store``): ask for the few that are needed.
+    were read from somewhere lie outside memory (see ``store``): ask for the few that are needed. Where ``kind`` is
+    ``pairs``, a document's text is ``source<TAB>target`` (see ``pairs``).
     """
 
     name: str
@@ -78,6 +82,7 @@ class Corpus:
     tree: str
     how_split: str
     notes: tuple[str, ...]
+    kind: Kind = "text"
 
     def part(self, split: Split) -> Sequence[Document]:
         """The documents of one side."""
@@ -118,26 +123,30 @@ def read(
     label: str | None = None,
     documents: Cut = "file",
     strict: bool = False,
+    sides: str = "",
 ) -> Corpus:
     """Read a corpus and split it.
 
     Parameters
     ----------
-    corpus : a folder or file (``.txt .md .jsonl .json .parquet .arrow``, plain, ``.gz`` or ``.zst``), ``-`` for
-        standard input, ``python-docs`` for the embedded corpus, or a Hugging Face data set's name
-        (``org/name`` or ``org/name:configuration``; needs the extra ``hub``).
+    corpus : a folder or file (``.txt .md .jsonl .json .parquet .arrow``, of pairs ``.tsv`` or files that lie side by
+        side, plain, ``.gz`` or ``.zst``), ``-`` for standard input, ``python-docs`` for the embedded corpus, or a
+        Hugging Face data set's name (``org/name`` or ``org/name:configuration``; needs the extra ``hub``).
     field, label : the fields of a row that hold its text and, where wanted, its label.
     documents : what a document is in a text file: the ``file``, each of its ``lines``, or blocks between
         ``blank`` lines.
     strict : stop at the first bad row.
+    sides : of pairs, which are source and target (see ``pairs``); rows with the fields ``source`` and ``target`` and
+        ``.tsv`` files are pairs by themselves.
 
     Raises
     ------
-    SightlineError : nothing there, nothing in it, not text, or (strict) a bad row.
+    SightlineError : nothing there, nothing in it, not text, files side by side that do not match, or (strict) a bad
+        row.
     """
     if documents not in get_args(Cut):
         raise SightlineError(f"documents={documents!r} is not known", f"Choose one of {', '.join(get_args(Cut))}")
-    reading = Reading(field, label, documents)
+    reading = Reading(field, label, documents, sides=sides_of(sides), pairs=bool(sides))
     name, notes, store = str(corpus), list[str](), Store()
     if name == "-":
         name = INPUT
@@ -152,8 +161,12 @@ def read(
         path = Path(corpus).expanduser()
         if path.exists():
             name = path.resolve().name
-            files = _chosen(path, notes)
-            found = list(_files_read(store, path if path.is_dir() else path.parent, files, reading, strict))
+            couples, reading = _as_pairs(path, reading)
+            if couples:
+                found = list(_couples_read(store, path, couples, strict))
+            else:
+                files = _chosen(path, notes, PAIRED if reading.pairs else TEXTUAL)
+                found = list(_files_read(store, path if path.is_dir() else path.parent, files, reading, strict))
             if path.is_file():
                 found = [replace(one, split=None) for one in found]  # one file is split by content
                 notes.extend(_beside(path))
@@ -221,19 +234,42 @@ def _walk(folder: Path) -> list[str]:
     return files
 
 
-def _chosen(path: Path, notes: list[str]) -> list[str]:
+def _as_pairs(path: Path, reading: Reading) -> tuple[list[Sides], Reading]:
+    """The files that lie side by side, if the corpus is made of such; and how it is read, now that it is known."""
+    files = _walk(path) if path.is_dir() else [path.name]
+    if reading.sides and (couples := side_by_side(files, reading.sides)):
+        return couples, reading
+    formats = {format_of(file) for file in files}
+    root = path if path.is_dir() else path.parent
+    tables = [file for file in files if format_of(file) in TABLES and not _is_aside(file)]
+    pairs = reading.pairs or ("pairs" in formats and not formats & TEXTUAL)
+    return [], replace(reading, pairs=pairs or (bool(tables) and _rows_of_pairs(root / tables[0], reading.field)))
+
+
+def _rows_of_pairs(file: Path, field: str) -> bool:
+    """Whether the first row of a table has a source and a target, and no text of the name that is asked for."""
+    for item in documents_in(file, file.name, Reading("")):
+        found = re.search(r"\(fields: (.*)\)$", item.reason) if isinstance(item, BadRow) else None
+        there = found[1].split(", ") if found else []
+        return field not in there and set(FIELDS) <= set(there)
+    return False
+
+
+def _chosen(path: Path, notes: list[str], formats: frozenset[Format]) -> list[str]:
     """The files of a corpus that hold text, by their paths in its folder; the others are said, or refused where there
     is nothing else."""
     if path.is_file():
-        return [_text_file(path, notes).name]
+        return [_text_file(path, notes, formats).name]
     files = _walk(path)
     if not files:
         raise SightlineError(f"{path} is an empty folder", f"Put files into it ({READABLE})")
-    texts = [file for file in files if format_of(file) in TEXTUAL]
+    texts = [file for file in files if format_of(file) in formats]
     if not texts:
-        _refuse(path, kind_of(path))
-        raise SightlineError(f"{path} holds no file that can be read as text", f"The formats are {READABLE}")
-    left = (PurePath(file) for file in files if format_of(file) not in TEXTUAL)
+        _refuse(path, kind_of(path), formats)
+        there = languages(files)
+        beside = f"; of files side by side name two, such as --sides {there[0]}-{there[1]}" if len(there) > 1 else ""
+        raise SightlineError(f"{path} holds no file that can be read as text", f"The formats are {READABLE}{beside}")
+    left = (PurePath(file) for file in files if format_of(file) not in formats)
     others = Counter("".join(file.suffixes[-2:]) or file.name for file in left)
     if others:
         told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
@@ -252,20 +288,18 @@ def _chosen(path: Path, notes: list[str]) -> list[str]:
     return texts
 
 
-def _text_file(path: Path, notes: list[str]) -> Path:
-    kind = kind_of(path)
-    _refuse(path, kind)
+def _text_file(path: Path, notes: list[str], formats: frozenset[Format]) -> Path:
+    _refuse(path, kind_of(path), formats)
     if format_of(path) == "unknown":
         notes.append(f"{path.name} is read as plain text, since its ending says nothing")
     return path
 
 
-def _refuse(path: Path, kind: Kind) -> None:
-    if kind == "text":
+def _refuse(path: Path, kind: Kind, formats: frozenset[Format]) -> None:
+    if kind == "text" or kind in formats:
         return
-    holds = {"pairs": "pairs (.tsv)", "numbers": "numbers (.csv)"}[kind]
     raise SightlineError(
-        f"{path} holds {holds}; the families causal, backward, masked, prefix and ngram need text",
+        f"{path} holds {'pairs (.tsv)' if kind == 'pairs' else 'numbers (.csv)'}, not text",
         f"Give text ({READABLE}); families for {kind} are listed by `sightline families`",
     )
 
@@ -301,11 +335,28 @@ def _files_read(store: Store, root: Path, files: Sequence[str], reading: Reading
             shown.advance(max(0, left), file.rpartition("/")[2])
 
 
+def _couples_read(store: Store, root: Path, couples: Sequence[Sides], strict: bool) -> Iterator[_Found]:
+    """Files that lie side by side, line by line."""
+    for names in couples:
+        shown = f"{names[0]}+{Path(names[1]).name}"
+        try:
+            with opened(root / names[0]) as source, opened(root / names[1]) as target:
+                items = (
+                    pair_read(one + b"\t" + other, shown, number, lambda text: joined(*parted(text)))
+                    if b"\t" not in one
+                    else BadRow(shown, number, "its source holds a tab, which parts it from its target")
+                    for number, one, other in line_by_line(source, target, names)
+                )
+                yield _found(store, shown, split_named(names[0]), items, strict)
+        except DAMAGED as error:
+            yield _found(store, shown, split_named(names[0]), [damage(shown, error)], strict)
+
+
 def _file_read(
     store: Store, file: str, name: str, reading: Reading, strict: bool, told: Callable[[int], None]
 ) -> _Found:
     kind, split, first = format_of(name), split_named(name), len(store)
-    if kind in TABLES:
+    if kind in PAIRED:
         return _found(store, name, split, documents_in(file, name, reading, kind, told), strict)
     try:
         with opened(file, told) as handle:
@@ -351,13 +402,19 @@ def _corpus(name: str, store: Store, found: Sequence[_Found], reading: Reading, 
         raise SightlineError(f"{name} holds no document{why}", f"Check the files, or {other}")
     if reading.label and not documents.labelled().any():
         raise SightlineError(f'no document of {name} has the label field "{reading.label}"', "Check --label")
+    different = len(np.unique(documents.places())) if reading.pairs else FEW
+    if different < FEW and not {"dev", "test"} <= {one.split for one in found}:
+        raise SightlineError(
+            f"{name} holds {_count(different, 'different pair')}, too few to draw dev and test from",
+            f"Give {FEW} or more, or files named train, dev and test",
+        )
     parts = _split(store, found, documents, name)
     if name == python_docs.NAME:
         parts = replace(parts, how="by module: all docstrings of a module fall on the same side")
     sides = dict(zip(SPLITS, (parts.train, parts.dev, parts.test), strict=True))
     digests = _contents([*(one.documents for one in found), *sides.values()])
     nodes, ends = list(zip(found, digests, strict=False)), dict(zip(SPLITS, digests[-3:], strict=True))
-    whole = fingerprint(reading.field, reading.label, reading.documents, *ends.values())
+    whole = fingerprint(*([] if reading.pairs else [reading.field]), reading.label, reading.documents, *ends.values())
     lines = [f"{name}  {whole}  {_size(len(documents), text_bytes(documents))}", "├── read from"]
     for index, (one, digest) in enumerate(nodes[:SHOWN_FILES]):
         last = index + 1 == len(nodes)
@@ -371,7 +428,10 @@ def _corpus(name: str, store: Store, found: Sequence[_Found], reading: Reading, 
     for split, side in sides.items():
         branch = "└──" if split == "test" else "├──"
         lines.append(f"    {branch} {split}  {ends[split]}  {_size(len(side), text_bytes(side))}")
-    return Corpus(name, parts.train, parts.dev, parts.test, bad, whole, "\n".join(lines), parts.how, tuple(notes))
+    return Corpus(
+        name, parts.train, parts.dev, parts.test, bad, whole, "\n".join(lines), parts.how, tuple(notes),
+        "pairs" if reading.pairs else "text",
+    )  # fmt: skip
 
 
 def _contents(groups: Sequence[Documents]) -> list[str]:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import say
-from .tokenizer import Tokenizer
+from .tokenizer import Role, Tokenizer
 
 THREADED = 4  # workers, up to which they are threads
 WORTH = 24 << 20  # bytes of text per worker from which on the start of a process (half a second) is worth it
@@ -39,11 +39,15 @@ START = "import sys; sys.path[:0] = sys.argv[1:]; from sightline.data.pool impor
 
 
 class Piece(NamedTuple):
-    """A text in UTF-8, or a stretch of one; bos stands before the first piece of a document, eos behind the last."""
+    """A text in UTF-8, or a stretch of one; bos stands before the first piece of a document, eos behind the last.
+
+    Of a pair the source is the ``first`` piece and the target the ``last``; sep stands behind a ``source``.
+    """
 
     raw: bytes
     first: bool = True
     last: bool = True
+    source: bool = False
 
 
 Batch = list[Piece]
@@ -94,14 +98,20 @@ def encoded(
 def streamed(batch: Batch, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> Stream:
     """The tokens of a batch, worked out here."""
     ids, counts = tokenizer.encode_joined([piece.raw.decode("utf-8") for piece in batch])
-    first, last = np.array([piece.first for piece in batch]), np.array([piece.last for piece in batch])
-    counts = counts + first + last
+    first, last, source = (np.array([getattr(piece, mark) for piece in batch]) for mark in ("first", "last", "source"))
+    counts = counts + first + last + source
     ends = np.cumsum(counts)
-    begin, end = (ends - counts)[first], ends[last] - 1
+    marks: dict[Role, NDArray[np.int64]] = {
+        "bos": (ends - counts)[first],
+        "eos": ends[last] - 1,
+        "sep": ends[source] - 1,
+    }
     tokens = np.empty(ends[-1], dtype)
     text = np.ones(len(tokens), bool)
-    text[begin] = text[end] = False
-    tokens[begin], tokens[end], tokens[text] = tokenizer.need("bos"), tokenizer.need("eos"), ids
+    for mark, places in marks.items():
+        if len(places):
+            tokens[places], text[places] = tokenizer.need(mark), False
+    tokens[text] = ids
     return Stream(tokens, counts)
 
 
@@ -177,7 +187,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _asked(worker: subprocess.Popen[bytes], batch: Batch, dtype: np.dtype[Any]) -> Stream:
     to, back = _pipe(worker.stdin), _pipe(worker.stdout)
-    about = np.array([(len(piece.raw), piece.first, piece.last) for piece in batch], np.int64)
+    about = np.array([(len(piece.raw), *piece[1:]) for piece in batch], np.int64)
     _send(to, about.tobytes())
     _send(to, b"".join(piece.raw for piece in batch))
     counts = np.frombuffer(_received(back), np.int64)
@@ -212,11 +222,11 @@ def serve() -> None:
         kind, *told = json.loads(_received(source))
         tokenizer, dtype = Tokenizer.of_told(*told), np.dtype(kind)
         while True:
-            about = np.frombuffer(_received(source), np.int64).reshape(-1, 3).tolist()
+            about = np.frombuffer(_received(source), np.int64).reshape(-1, 4).tolist()
             whole = memoryview(_received(source))
             batch, at = [], 0
-            for size, first, last in about:
-                batch.append(Piece(bytes(whole[at : at + size]), bool(first), bool(last)))
+            for size, *marks in about:
+                batch.append(Piece(bytes(whole[at : at + size]), *map(bool, marks)))
                 at += size
             stream = streamed(batch, tokenizer, dtype)
             _send(sink, stream.counts.tobytes())

@@ -14,10 +14,10 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from ..errors import SightlineError
 from ..files import read_json, whole_folder, write_json
 from ..progress import bar, say
 from .documents import Document
+from .pairs import TAB
 from .pool import Batch, Piece, Stream, encoded, workers_for
 from .store import Documents, byte_count, decoded
 from .tokenizer import Tokenizer
@@ -105,37 +106,44 @@ class TokenFile:
 
 
 def tokenized(
-    documents: Sequence[Document], tokenizer: Tokenizer, folder: Path, title: str = "", workers: int | None = None
+    documents: Sequence[Document],
+    tokenizer: Tokenizer,
+    folder: Path,
+    title: str = "",
+    workers: int | None = None,
+    pairs: bool = False,
 ) -> TokenFile:
     """Tokenize documents into a folder, or open the folder if it holds exactly them already.
 
     Parameters
     ----------
+    pairs : each text is ``source<TAB>target``, and becomes bos, source, sep, target, eos.
     workers : threads or processes that encode (see ``pool``); 0 is this thread alone, None one per core where the text
         is large enough to repay their start. What is written does not depend on them.
 
     Raises
     ------
-    SightlineError : no document, a tokenizer without begin and end, or a folder that holds something else.
+    SightlineError : no document, a tokenizer without begin and end (of pairs also sep), or a folder that holds
+        something else.
     """
     folder = Path(folder)
     if not documents:
         raise SightlineError("there is no document to tokenize", "Give a corpus with text")
-    tokenizer.need("bos"), tokenizer.need("eos")
+    tokenizer.need("bos"), tokenizer.need("eos"), *([tokenizer.need("sep")] if pairs else [])
     lengths = _lengths(documents)
     if folder.exists():
         if any(folder.iterdir()) and not (folder / HEAD).is_file():
             raise SightlineError(f"{folder} holds other files than tokens", "Name a new folder")
         try:
             kept = TokenFile.open(folder)
-            if kept.fingerprint == _content(documents, lengths, tokenizer, title):
+            if kept.fingerprint == _content(documents, lengths, tokenizer, title, pairs):
                 return kept
         except SightlineError as error:  # made from the corpus, so it can be made again
             say(f"{error} It is made again now.")
     dtype = np.dtype("<u2" if tokenizer.padded <= 1 << 16 else "<u4")
     total = int(lengths.sum())
     workers = workers_for(total) if workers is None else workers
-    marked = _Mark(tokenizer)
+    marked = _Mark(tokenizer, pairs)
     ends = _Ends(len(documents))
     with whole_folder(folder) as aside:
         with (
@@ -146,7 +154,7 @@ def tokenized(
             sent: deque[Batch] = deque()
 
             def batches() -> Iterator[Batch]:
-                for batch in _batches(_pieces(documents, lengths, tokenizer, marked, names)):
+                for batch in _batches(_pieces(documents, lengths, tokenizer, marked, names, pairs)):
                     sent.append(batch)
                     yield batch
 
@@ -166,11 +174,11 @@ def tokenized(
 class _Mark:
     """The fingerprint of a tokenizer and of documents, which are fed to it one after the other."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, pairs: bool) -> None:
         self._digest = hashlib.blake2b(digest_size=8)
         self._gathered: list[bytes] = []
         self._size = 0
-        for part in (str(LAYOUT).encode(), tokenizer.fingerprint.encode()):
+        for part in (str(LAYOUT).encode(), tokenizer.fingerprint.encode(), *([b"pairs"] if pairs else [])):
             self._gathered += (len(part).to_bytes(8, "little"), part)
 
     def document(self, name: bytes, size: int) -> None:
@@ -214,9 +222,11 @@ def _lengths(documents: Sequence[Document]) -> NDArray[np.int64]:
     return np.array([byte_count(document.text) for document in documents], np.int64)
 
 
-def _content(documents: Sequence[Document], lengths: NDArray[np.int64], tokenizer: Tokenizer, title: str) -> str:
+def _content(
+    documents: Sequence[Document], lengths: NDArray[np.int64], tokenizer: Tokenizer, title: str, pairs: bool
+) -> str:
     """The fingerprint of a token file of these documents."""
-    mark = _Mark(tokenizer)
+    mark = _Mark(tokenizer, pairs)
     with bar(f"{title or 'tokens'}: are they there?", int(lengths.sum()), "bytes") as shown:
         for at, (name, raw) in enumerate(_texts(documents)):
             mark.document(name, int(lengths[at]))
@@ -243,12 +253,23 @@ def _blocks(documents: Sequence[Document], at: int) -> Iterator[bytes]:
 
 
 def _pieces(
-    documents: Sequence[Document], lengths: NDArray[np.int64], tokenizer: Tokenizer, mark: _Mark, names: IO[str]
+    documents: Sequence[Document],
+    lengths: NDArray[np.int64],
+    tokenizer: Tokenizer,
+    mark: _Mark,
+    names: IO[str],
+    pairs: bool,
 ) -> Iterator[Piece]:
     """Short texts whole, long ones in pieces; on the way their ids are written and they are fingerprinted."""
     for at, (name, whole) in enumerate(_texts(documents)):
         names.write(json.encoder.encode_basestring_ascii(name.decode("utf-8")) + "\n")
         mark.document(name, int(lengths[at]) if whole is None else len(whole))
+        if pairs:
+            whole = b"".join(_blocks(documents, at)) if whole is None else whole
+            mark.add(whole)
+            source, _, target = whole.partition(TAB.encode())
+            yield from (Piece(source, last=False, source=True), Piece(target, first=False))
+            continue
         if whole is not None and len(whole) <= BATCH:
             mark.add(whole)
             yield Piece(whole)
@@ -291,6 +312,7 @@ class Rows:
     wanted [B, T] bool: the positions that an evaluation asks for (in training all that hold a token).
     Draws are keyed by numbers and visits. ``tokenizer`` made the tokens; None where rows are made up.
     turns [B] int64: when a run reads each row, counted from its start (mixtures deal by it); None outside of a run.
+    halves: of rows of pairs, how many columns their sources and their targets take at most; None: as they come.
     """
 
     tokens: NDArray[np.int32]
@@ -302,6 +324,7 @@ class Rows:
     wanted: NDArray[np.bool_]
     tokenizer: Tokenizer | None = None
     turns: NDArray[np.int64] | None = None
+    halves: tuple[int, int] | None = None
 
     @property
     def count(self) -> int:
@@ -315,9 +338,9 @@ class Rows:
 
     def take(self, index: slice | NDArray[Any] | Sequence[int]) -> Rows:
         """Some of the rows."""
-        whole = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tokenizer"}
-        parts: dict[str, Any] = {name: None if part is None else part[index] for name, part in whole.items()}
-        return Rows(**parts, tokenizer=self.tokenizer)
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {name: part[index] for name, part in arrays.items() if isinstance(part, np.ndarray)}
+        return replace(self, **parts)
 
     @cached_property
     def sentence_ends(self) -> NDArray[np.bool_]:
@@ -388,6 +411,16 @@ class Rows:
             asked,
             tokenizer,
         )
+
+
+class RowReader(Protocol):
+    """Where a run reads its rows by number: ``count`` of them, ``length`` tokens each."""
+
+    count: int
+    length: int
+
+    def rows(self, numbers: NDArray[Any], visits: NDArray[Any]) -> Rows:
+        """The rows of these numbers; ``visits`` is carried along for the draws."""
 
 
 class Packed:

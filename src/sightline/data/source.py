@@ -14,12 +14,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from .compression import BLOCK, DAMAGED, PACKED, opened
+from .pairs import FIELDS, Sides, joined, of_columns
 
 Cut = Literal["file", "lines", "blank"]
 Format = Literal["text", "rows", "parquet", "arrow", "pairs", "numbers", "unknown"]
@@ -36,9 +37,10 @@ FORMATS: Mapping[str, Format] = {
     ".tsv": "pairs",
     ".csv": "numbers",
 }
-READABLE = ".txt .md .jsonl .json .parquet .arrow, plain or with .gz or .zst"
+READABLE = ".txt .md .jsonl .json .parquet .arrow, of pairs .tsv, plain or with .gz or .zst"
 BOM = b"\xef\xbb\xbf"
-TABLES: frozenset[Format] = frozenset(["rows", "parquet", "arrow"])  # the other formats are plain text
+TABLES: frozenset[Format] = frozenset(["rows", "parquet", "arrow"])
+PAIRED: frozenset[Format] = TABLES | {"pairs"}  # a document a row; the other formats are plain text
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,22 @@ class Remark:
 
 @dataclass(frozen=True)
 class Reading:
-    """How rows become documents: the field that holds the text, the label, the name, and how a text file is cut."""
+    """How rows become documents: the field that holds the text, the label, the name, and how a text file is cut.
+
+    ``sides``: of pairs, the two fields or columns; ``pairs``: rows are pairs.
+    """
 
     field: str = "text"
     label: str | None = None
     documents: Cut = "file"
     name: str | None = None
+    sides: Sides | None = None
+    pairs: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that hold text."""
+        return (self.sides or FIELDS) if self.pairs else (self.field,)
 
 
 Item = Document | BadRow | Remark
@@ -106,7 +118,7 @@ def documents_in(
         with opened(path, None if kind in ("parquet", "arrow") else told) as handle:
             items = documents_from(handle, shown, reading, kind)
             # Of a text file that turns out to be cut short nothing is taken, so it is read to its end first.
-            yield from items if kind in TABLES else list(items)
+            yield from items if kind in PAIRED else list(items)
     except DAMAGED as error:
         yield damage(shown, error)
 
@@ -124,6 +136,9 @@ def documents_from(handle: IO[bytes], shown: str, reading: Reading, kind: Format
         yield from _json_rows(handle, shown, reading)
     elif kind in ("parquet", "arrow"):
         yield from _tables(handle, shown, reading, kind == "parquet")
+    elif kind == "pairs":
+        for line, raw in enumerate(_lines(handle), 1):
+            yield pair_read(raw, shown, line, lambda text: of_columns(text, reading.sides))
     else:
         yield from _texts(handle, shown, reading)
 
@@ -242,6 +257,23 @@ def _from_bytes(raw: bytes, shown: str, line: int | None, name: str) -> Document
     return Document(name, text) if text.strip() else BadRow(shown, line, "empty")
 
 
+def _lines(handle: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a stream without their ends and without a byte-order mark."""
+    for number, raw in enumerate(handle):
+        yield (raw.removeprefix(BOM) if not number else raw).rstrip(b"\r\n")
+
+
+def pair_read(raw: bytes, shown: str, line: int, paired: Callable[[str], str]) -> Document | BadRow:
+    """A line as a pair, whose text ``paired`` makes of it."""
+    found = _from_bytes(raw, shown, line, f"{shown}:{line}")
+    if isinstance(found, BadRow):
+        return found
+    try:
+        return Document(found.id, paired(found.text))
+    except ValueError as error:
+        return BadRow(shown, line, str(error))
+
+
 def _not_utf8(opening: bytes, byte: int, at: int) -> str:
     guess = "; it looks like UTF-16" if opening[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
     return f"not UTF-8: byte 0x{byte:02x} at offset {at:,}{guess}"
@@ -296,12 +328,19 @@ def _json_list(raw: bytes, shown: str, reading: Reading) -> Iterator[Item]:
 
 def fields_read(fields: Mapping[str, Any], shown: str, line: int, reading: Reading) -> Document | BadRow:
     """A row of named values as a document, or why it is none; ``line`` counts from 1."""
-    if reading.field not in fields:
-        there = ", ".join(list(fields)[:8]) or "none"
-        return BadRow(shown, line, f'no field "{reading.field}" (fields: {there})')
-    text = fields[reading.field]
-    if not isinstance(text, str):
-        return BadRow(shown, line, f'the field "{reading.field}" holds {_type(text)}, not text')
+    values = []
+    for field in reading.fields:
+        if field not in fields:
+            there = ", ".join(list(fields)[:8]) or "none"
+            return BadRow(shown, line, f'no field "{field}" (fields: {there})')
+        value = fields[field]
+        if not isinstance(value, str):
+            return BadRow(shown, line, f'the field "{field}" holds {_type(value)}, not text')
+        values.append(value)
+    try:
+        text = joined(*values) if reading.pairs else values[0]
+    except ValueError as error:
+        return BadRow(shown, line, str(error))
     if not text.strip():
         return BadRow(shown, line, "empty")
     try:
@@ -341,9 +380,9 @@ def _tables(handle: IO[bytes], shown: str, reading: Reading, parquet: bool) -> I
         batches = pq.ParquetFile(source).iter_batches(batch_size=1024) if parquet else _arrow_batches(source)
         row = 0
         for batch in batches:
-            wanted = {reading.field, reading.label, reading.name}
+            wanted = {*reading.fields, reading.label, reading.name}
             columns = [name for name in batch.schema.names if name in wanted]
-            for fields in _records(batch.select(columns), batch.schema.names, reading.field):
+            for fields in _records(batch.select(columns), batch.schema.names, reading.fields):
                 row += 1
                 if isinstance(fields, str):
                     yield BadRow(shown, row, fields)
@@ -367,10 +406,10 @@ def _arrow_batches(source: Any) -> Iterator[Any]:
         yield from pa.ipc.open_stream(source)
 
 
-def _records(batch: Any, names: list[str], field: str) -> Iterator[dict[str, Any] | str]:
+def _records(batch: Any, names: list[str], fields: Sequence[str]) -> Iterator[dict[str, Any] | str]:
     """Each row of a batch, or the reason why its text cannot be read."""
-    if field not in batch.schema.names:
-        missing = f'no field "{field}" (fields: {", ".join(names[:8]) or "none"})'
+    if lacking := [field for field in fields if field not in batch.schema.names]:
+        missing = f'no field "{lacking[0]}" (fields: {", ".join(names[:8]) or "none"})'
         yield from (missing for _ in range(batch.num_rows))
         return
     try:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SightlineError
+from .pairs import parted
 from .source import Document
 
 HELD = 32 << 20  # bytes that stay in memory before the file is begun
@@ -322,23 +323,32 @@ class Documents(Sequence[Document]):
 
 
 class Texts(Sequence[str]):
-    """The texts of documents, each read when asked for."""
+    """The texts of documents, each read when asked for; of pairs all sources, and then all targets."""
 
-    def __init__(self, documents: Sequence[Document]) -> None:
-        self._documents = documents
+    def __init__(self, documents: Sequence[Document], pairs: bool = False) -> None:
+        self._documents, self._pairs = documents, pairs
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return len(self._documents) * (1 + self._pairs)
 
     @overload
     def __getitem__(self, at: int) -> str: ...
     @overload
-    def __getitem__(self, at: slice) -> Texts: ...
-    def __getitem__(self, at: int | slice) -> str | Texts:
-        return Texts(self._documents[at]) if isinstance(at, slice) else self._documents[at].text
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        at += len(self) if at < 0 else 0
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        side, number = divmod(at, len(self._documents))
+        text = self._documents[number].text
+        return parted(text)[side] if self._pairs else text
 
     def __iter__(self) -> Iterator[str]:
-        return (document.text for document in self._documents)
+        for side in range(1 + self._pairs):
+            for document in self._documents:
+                yield parted(document.text)[side] if self._pairs else document.text
 
 
 def decoded(blocks: Iterable[bytes]) -> Iterator[str]:

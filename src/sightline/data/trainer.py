@@ -116,7 +116,7 @@ def tokenizer_for(corpus: Corpus, spec: str | None = None, seed: int = 0) -> Tok
             "Choose bpe, bpe:4096, byte, char, wordpiece:8000, word, word+phrases or a path",
         )
     return train_tokenizer(
-        Texts(corpus.train),
+        Texts(corpus.train, corpus.kind == "pairs"),
         cast(Kind, kind),
         int(size) if size else None,
         seed=seed,

@@ -106,7 +106,7 @@ def whole_texts(model: Model, sample: Sample) -> list[Measured]:
 
 
 def continuation_bits_per_byte(model: Model, sample: Sample) -> Measured:
-    """Bits per byte of the second half of each piece, given what stands before it.
+    """Bits per byte of the second half of each piece, or of the target of a pair, given what stands before it.
 
     Empty, with the reason, for families that do not write from the left.
     """
@@ -115,7 +115,7 @@ def continuation_bits_per_byte(model: Model, sample: Sample) -> Measured:
     if column not in model.objective.columns:
         why = f"{model.objective.family} gives no likelihood of a continuation"
         return Measured.none(name, UNIT, model.objective.score_class, column, why)
-    return _by_halves(model, sample, name, column, lambda piece: (_middle(piece), piece.last))[0]
+    return _by_halves(model, sample, name, column, lambda piece: (sample.continued(piece), piece.last))[0]
 
 
 def _by_halves(
@@ -156,6 +156,15 @@ def infilling_bits_per_byte(model: Model, sample: Sample) -> Measured:
     return _measured(model, sample, name, column, blank, infill=True)
 
 
+def _windows(sample: Sample, piece: Piece, span: tuple[int, int], context: int, side: Side) -> Iterator[Window]:
+    """The windows of a piece; a pair stays whole where it fits, since a source says all of itself."""
+    length = len(sample.tokens[piece.document])
+    if sample.sep >= 0 and length <= context:
+        yield Window(0, length, *span)
+    else:
+        yield from windows(length, *span, context, side)
+
+
 def _middle(piece: Piece) -> int:
     return (piece.first + piece.last + 1) // 2
 
@@ -187,7 +196,7 @@ def _measured(
         places = np.flatnonzero(wanted)
         if not len(places):
             continue
-        for window in windows(len(tokens), *span(piece), model.context, side):
+        for window in _windows(sample, piece, span(piece), model.context, side):
             ask = np.zeros(window.end - window.start, dtype=np.bool_)
             ask[window.first - window.start : window.last - window.start] = wanted[window.first : window.last]
             if ask.any():

@@ -6,7 +6,7 @@ test documents --drawn by seed--> pieces --each asked whole--> nats and bytes of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Document, Tokenizer
+from ..data.pairs import parted
 from ..errors import SightlineError
 from ..progress import say
 
@@ -54,6 +55,7 @@ class Sample:
     share : of a piece's tokens that a family asks which needs a pass for each (pseudo-likelihood); others ask all.
     seed : of the draw, and of which tokens are the share.
     note : how the sample came about, for the table.
+    sep : of pairs, the mark that parts source and target; -1: of texts.
     """
 
     tokens: tuple[NDArray[np.int32], ...]
@@ -63,6 +65,13 @@ class Sample:
     share: float
     seed: int
     note: str
+    sep: int = -1
+
+    def continued(self, piece: Piece) -> int:
+        """Where what is asked of a continuation begins: at the target of a pair, or in the middle of a text."""
+        if self.sep < 0:
+            return (piece.first + piece.last + 1) // 2
+        return 1 + int((self.tokens[piece.document] == self.sep).argmax())
 
     @property
     def bytes(self) -> int:
@@ -83,6 +92,7 @@ def evaluation_sample(
     seconds: float | None = None,
     cost: Callable[[Sample], float] | None = None,
     most_bytes: int = MOST_BYTES,
+    pairs: bool = False,
 ) -> Sample:
     """Draw the pieces for a comparison.
 
@@ -91,20 +101,21 @@ def evaluation_sample(
     documents : of the test side.
     seconds, cost : the time that scoring may take, and how long the costliest family takes for a sample (two small
         pilots are timed with it). Without them all is taken, up to ``most_bytes``.
+    pairs : documents are ``source<TAB>target``, and pieces of their own however few.
 
     Raises
     ------
     SightlineError : there is nothing to score.
     """
-    everything = _all_of(documents, tokenizer, seed)
+    everything = _all_of(documents, tokenizer, seed, pairs)
     if not everything.pieces:
         raise SightlineError("the test side holds no text", "Give a corpus with more documents, or a file named test")
     allowed, share = float(most_bytes), 1.0
     if seconds is not None and cost is not None:
-        pilots = everything if everything.blocks else _in_blocks(everything, tokenizer)
+        pilots = everything if everything.blocks or pairs else _in_blocks(everything, tokenizer)
         allowed, share = _affordable(pilots, seconds, cost, min(most_bytes, everything.bytes))
     drawn = _drawn(everything, allowed)
-    if not everything.blocks and tokenizer.lossless and len(drawn) < min(FEW, len(everything.pieces)):
+    if not everything.blocks and not pairs and tokenizer.lossless and len(drawn) < min(FEW, len(everything.pieces)):
         cut = _in_blocks(everything, tokenizer)  # a few long documents would fill the time: blocks of many say more
         if len(blocks := _drawn(cut, allowed)) >= 2 * len(drawn):
             everything, drawn = cut, blocks
@@ -127,23 +138,33 @@ def all_pieces(documents: Sequence[Document], tokenizer: Tokenizer, share: float
     return replace(cut, pieces=pieces, note=f"{len(pieces):,} blocks")
 
 
-def _all_of(documents: Sequence[Document], tokenizer: Tokenizer, seed: int) -> Sample:
-    """Every document as one piece, or cut in blocks where there are few of them; in drawn order."""
+def _all_of(documents: Sequence[Document], tokenizer: Tokenizer, seed: int, pairs: bool) -> Sample:
+    """Every document as one piece, or cut in blocks where there are few texts; in drawn order."""
     kept = [document for document in documents if document.text]
     order = np.random.default_rng((seed, 1)).permutation(len(kept))
     chosen = [kept[at] for at in order]
     lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
     tokens, weights, pieces = [], [], []
-    for number, ids in enumerate(
-        tokenizer.encode_many([document.text for document in chosen], "tokenizing the test side")
-    ):
-        marked = with_marks(ids, tokenizer)
+    for number, marked in enumerate(_marked([document.text for document in chosen], tokenizer, pairs)):
         tokens.append(marked)
         weights.append(lengths[marked])
         size = int(weights[-1].sum()) if tokenizer.lossless else len(chosen[number].text.encode("utf-8"))
         pieces.append(Piece(number, 0, len(marked), size))
-    whole = Sample(tuple(tokens), tuple(weights), tuple(pieces), False, 1.0, seed, "")
-    return _in_blocks(whole, tokenizer) if len(kept) < FEW and tokenizer.lossless else whole
+    sep = tokenizer.need("sep") if pairs else -1
+    whole = Sample(tuple(tokens), tuple(weights), tuple(pieces), False, 1.0, seed, "", sep)
+    return _in_blocks(whole, tokenizer) if len(kept) < FEW and tokenizer.lossless and not pairs else whole
+
+
+def _marked(texts: Sequence[str], tokenizer: Tokenizer, pairs: bool) -> Iterator[NDArray[np.int32]]:
+    """The ids of each text between its marks; of a pair also sep, between its sides."""
+    told = "tokenizing the test side"
+    if not pairs:
+        yield from (with_marks(ids, tokenizer) for ids in tokenizer.encode_many(texts, told))
+        return
+    sides = tokenizer.encode_many([side for text in texts for side in parted(text)], told)
+    sep = np.array([tokenizer.need("sep")], np.int32)
+    for source, target in zip(sides[::2], sides[1::2], strict=True):
+        yield with_marks(np.concatenate([source, sep, target]), tokenizer)
 
 
 def with_marks(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:

@@ -20,6 +20,7 @@ from .mix import Mix
 from .ngram import NGram
 from .permuted import Permuted
 from .prefix import Prefix
+from .seq2seq import Seq2Seq
 from .two_way import TwoWay
 
 # Every family by its name, in the order in which they are told of. NumPy only: naming a family does not load torch.
@@ -39,6 +40,7 @@ FAMILIES: dict[str, type[Objective]] = {
         Permuted,
         TwoWay,
         Denoise,
+        Seq2Seq,
         CBOW,
         NGram,
         LinearAR,
@@ -63,5 +65,6 @@ __all__ = [
     "Objective",
     "Permuted",
     "Prefix",
+    "Seq2Seq",
     "TwoWay",
 ]

@@ -124,6 +124,11 @@ class Objective(ABC):
         return None
 
     @property
+    def smooths(self) -> float:
+        """Share of an answer's probability that training gives to all tokens alike (label smoothing)."""
+        return 0.0
+
+    @property
     def position_tables(self) -> int:
         """In how many dimensions its views tell places (GLM: 2)."""
         return 1

@@ -282,7 +282,8 @@ class Model(nn.Module):
         shape = picked.shape[:2]
         answers = on_device(view.answers(tokens), picked.device)
         weights = on_device(view.answer_weights(), picked.device)
-        graded = self.head(picked.flatten(0, 1), answers.flatten(), weights.flatten())
+        more = {"smoothing": share} if (share := self.objective.smooths) else {}  # not every head can
+        graded = self.head(picked.flatten(0, 1), answers.flatten(), weights.flatten(), **more)
         return Answers(graded.total, graded.nats.view(shape), graded.logsumexp.view(shape))
 
     def grade_and_draw(

@@ -65,13 +65,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Pen:
-    """A model ready to write: its marks, what it must not write, and its randomness."""
+    """A model ready to write: its marks, what it must not write, and its randomness.
+
+    ``end`` stands behind what is written between two sides, ``middle`` behind a source.
+    """
 
     model: Model
     sampling: Sampling
     generator: torch.Generator
     start: Ids
     end: Ids
+    middle: Ids
     forbidden: NDArray[np.int64]
     caches: bool
 
@@ -80,13 +84,16 @@ class Pen:
         vocabulary = model.objective.vocabulary
         start = [mark for mark in (vocabulary.bos, vocabulary.cls) if mark >= 0][:1]
         end = [mark for mark in (vocabulary.eos, vocabulary.sep) if mark >= 0][:1]
-        sample = Rows.of([np.array([*start, *vocabulary.ordinary[:3], *end])], model.tokenizer)
+        pairs = model.objective.reads == "pairs"
+        middle = [vocabulary.sep] if pairs else []
+        sample = Rows.of([np.array([*start, *vocabulary.ordinary[:3], *middle, *end])], model.tokenizer)
         return cls(
             model,
             sampling,
             torch.Generator().manual_seed(seed),
             start,
-            end,
+            [] if pairs else end,
+            middle,
             np.flatnonzero(vocabulary.is_special),
             model.objective.blocks_of > 0 or all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
         )

@@ -3,7 +3,8 @@
     slots     the  <1>  .  |  [  <1>  cat  sat        the source is seen by all and sees itself; a slot of the target
     asks                   | <1>  cat  sat  end       sees the source and the target so far
 
-Both sides stand in columns of their own, as many in every line, so that each is one batch for its stack.
+Both sides stand in columns of their own, as many in every line, so that each is one batch for its stack. A source and
+its target come out of one text (``apart``), or are a pair of a corpus: all up to the mark sep, and all behind it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..data import Rows
 from ..data.vocabulary import Vocabulary
+from ..decoders.canvas import Canvas
 from ..errors import SightlineError
 from ..sight import NO_DOCUMENT, NOTHING, OPENING, Rule, Slots, View, opening, past
 from .base import within_document
@@ -105,6 +107,42 @@ def depths(layers: int, encoder: int, decoder: int) -> tuple[int, int]:
 def starting(vocabulary: Vocabulary, mark: Start = "") -> int:
     """The mark that a target begins with: the one named, else bos, or where there is none padding."""
     return vocabulary.need(mark or ("bos" if vocabulary.bos >= 0 else "pad"))
+
+
+def behind_sep(tokens: NDArray[Any], documents: NDArray[Any], sep: int) -> NDArray[np.bool_]:
+    """Which places [lines, places] stand behind the sep of their document."""
+    marks = (tokens == sep) & (documents != NO_DOCUMENT)
+    before = np.cumsum(marks, axis=1) - marks
+    first = np.arange(tokens.shape[1]) - within_document(documents)
+    return np.asarray((before > np.take_along_axis(before, first, axis=1)) & (documents != NO_DOCUMENT))
+
+
+def of_pairs(rows: Rows, vocabulary: Vocabulary) -> tuple[View, Ints, Ints]:
+    """The sources of rows of pairs, and place and document of each column of their targets, [lines, columns]."""
+    written = behind_sep(rows.tokens, rows.documents, vocabulary.sep)
+    opens = (rows.documents != NO_DOCUMENT) & ~written
+    index, halves = np.arange(rows.length), rows.halves or (None, None)
+    first, there = _columns(np.where(opens, index, rows.length), rows.length, halves[0])
+    second, here = _columns(np.where(written, index, rows.length), rows.length, halves[1])
+
+    def documents(at: Ints, present: NDArray[np.bool_]) -> Ints:
+        return np.where(present, np.take_along_axis(rows.documents, at, axis=1), NO_DOCUMENT)
+
+    return _source(first, documents(first, there)), second, documents(second, here)
+
+
+def of_canvas(canvas: Canvas, vocabulary: Vocabulary) -> tuple[View, Ints]:
+    """The sources that texts are written for, and in which place [lines] each target begins."""
+    place = np.arange(canvas.places)
+    begins = 1 + (canvas.tokens == vocabulary.sep).argmax(1)
+    columns = int(begins.max(initial=0))
+    inside = np.where(place[:columns] < begins[:, None], 0, NO_DOCUMENT)
+    return _source(np.broadcast_to(place[:columns], inside.shape), inside), begins
+
+
+def _source(place: Ints, document: Ints) -> View:
+    positions = np.where(document != NO_DOCUMENT, within_document(document), 0)
+    return View.of(Slots.of(place, document, positions=positions), SEEN, shows=place)
 
 
 def source_view(rows: Rows, kind: str) -> View:

@@ -70,6 +70,8 @@ def generate(
 ) -> list[Text]:
     """Texts that go on from each prompt, on the side that the family writes to; those of one prompt side by side.
 
+    Of a family of pairs a prompt is a source, and the text its target.
+
     Parameters
     ----------
     length : most tokens written; a family that sees both sides writes exactly so many, between prompt and end mark.
@@ -116,8 +118,8 @@ def generate(
     texts: list[list[Text]] = [[] for _ in lines]
     for number, new, logprob in written:
         prompt, ids = prompts[number // copies], prompted[number // copies]
-        piece = trimmed(piece_after(model, [] if side == "right" else ids, new), side)
-        text = piece + prompt if side == "right" else prompt + piece
+        piece = trimmed(piece_after(model, [] if side == "right" or pen.middle else ids, new), side)
+        text = piece if pen.middle else piece + prompt if side == "right" else prompt + piece
         texts[number].append(Text(text, (piece,), given, how, logprob))
     return [text for of_line in texts for text in of_line]
 
@@ -167,4 +169,4 @@ def _around(pen: Pen, ids: Ids, length: int) -> list[Ids | int]:
     side = pen.model.objective.writes_from
     if side == "right":
         return [length, [*ids, *pen.end]]
-    return [[*pen.start, *ids], length, pen.end if side == "both" else []]
+    return [[*pen.start, *ids, *pen.middle], length, pen.end if side == "both" else []]

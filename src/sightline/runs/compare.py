@@ -66,6 +66,7 @@ def compare(
     tokenizer: str = "bpe",
     field: str = "text",
     label: str = "",
+    sides: str = "",
     documents: Literal["file", "lines", "blank"] = "file",
     strict: bool = False,
     device: str = "auto",
@@ -101,6 +102,8 @@ def compare(
         tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, word+phrases, or a path to a tokenizer.json.
         field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label, for the understanding probe.
+        sides: of pairs, which are source and target: en-de for files that end so or fields of these names, 2-1 for
+            columns; .tsv files and records with source and target are pairs by themselves.
         documents: what a document of a .txt file is.
         strict: stop at the first bad row.
         device: auto, cpu, cuda, ...
@@ -124,8 +127,8 @@ def compare(
         raise SightlineError("compare needs a corpus", "For example: sightline compare python-docs --budget 60s")
     else:
         wanted = Comparison(
-            tuple(_families(families)), Source(corpus, field, label, documents, strict, tokenizer), size, context,
-            batch, budget, seed, seeds, rate, device, threads, dtype, horizon, scoring,
+            tuple(_families(families)), Source(corpus, field, label, documents, strict, tokenizer, sides=sides), size,
+            context, batch, budget, seed, seeds, rate, device, threads, dtype, horizon, scoring,
         )  # fmt: skip
     numbers = reads_numbers(wanted.source)
     if numbers:
@@ -147,7 +150,7 @@ def compare(
         if numbers:
             ground: Any = laid_numbers(wanted, device, count, wanted.dtype)
         else:
-            ground = laid(source, place, wanted.seed, device, count, wanted.dtype)
+            ground = laid(source, place, wanted.seed, device, count, wanted.dtype, families=wanted.families)
         wanted = replace(wanted, source=ground.source, device=ground.device, threads=ground.threads, dtype=ground.dtype)
         if print_recipe:
             print(wanted.text(), end="")

@@ -11,7 +11,7 @@ from ..training.budget import Budget
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from ..data import Packed
+    from ..data import RowReader
     from ..objectives.model import Model
     from .ground import Ground
 
@@ -47,7 +47,7 @@ def costed(ground: Ground, recipe: Recipe, model: Model, compile: Compile = "aut
     return recipe.with_settings(steps=steps or budget.steps(tokens, flops, seconds), compiled=compiled)
 
 
-def per_step(ground: Ground, recipe: Recipe, model: Model, packed: Packed) -> tuple[float, float]:
+def per_step(ground: Ground, recipe: Recipe, model: Model, packed: RowReader) -> tuple[float, float]:
     """Corpus tokens read and floating-point operations of one update, from the views of the first."""
     from ..data import Draws
 
@@ -56,7 +56,7 @@ def per_step(ground: Ground, recipe: Recipe, model: Model, packed: Packed) -> tu
     return float(rows.tokens.size), 3.0 * sum(model.flops(view) for view in views)
 
 
-def seconds_per_step(ground: Ground, recipe: Recipe, model: Model, packed: Packed, compiled: bool) -> float:
+def seconds_per_step(ground: Ground, recipe: Recipe, model: Model, packed: RowReader, compiled: bool) -> float:
     """The time of a step, from a few throw-away ones on a copy of the model.
 
     The lower quartile, since other work on the machine only ever adds to a step, in bursts.

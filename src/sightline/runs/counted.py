@@ -14,14 +14,14 @@ from ..errors import SightlineError
 from ..stacks.counted import Pairs
 
 if TYPE_CHECKING:
-    from ..data import Packed
+    from ..data import RowReader
     from ..objectives import Objective
 
 MOST = 2**24  # tokens of text that are counted: a table of so low a rank knows no more from a longer one
 AT_ONCE = 2**18
 
 
-def pairs(objective: Objective, packed: Packed, seed: int) -> Pairs:
+def pairs(objective: Objective, packed: RowReader, seed: int) -> Pairs:
     """How often each shown id was asked for each other, over the training views of a text's first ``MOST`` tokens.
 
     Raises
@@ -39,7 +39,7 @@ def pairs(objective: Objective, packed: Packed, seed: int) -> Pairs:
     return Pairs(torch.from_numpy(whole // height), torch.from_numpy(whole % height), torch.from_numpy(totals))
 
 
-def _counted(objective: Objective, packed: Packed, seed: int, height: int) -> Iterator[tuple[NDArray[Any], ...]]:
+def _counted(objective: Objective, packed: RowReader, seed: int, height: int) -> Iterator[tuple[NDArray[Any], ...]]:
     """Keys and counts of the pairs of some rows at a time."""
     rows_at_once = max(1, AT_ONCE // packed.length)
     for start in range(0, min(packed.count, MOST // packed.length + 1), rows_at_once):

@@ -176,8 +176,11 @@ def _view(objective: Objective) -> View:
 
     place = np.arange(PLACES)
     words = objective.vocabulary.ordinary
+    tokens = words[place % len(words)] if len(words) else place
+    if objective.reads == "pairs":
+        tokens = np.where(place == OPENING - 1, objective.vocabulary.sep, tokens)
     rows = Rows(
-        tokens=np.atleast_2d(words[place % len(words)] if len(words) else place).astype(np.int32),
+        tokens=np.atleast_2d(tokens).astype(np.int32),
         documents=np.zeros((1, PLACES), np.int32),
         numbers=np.zeros(1, np.int64),
         visits=np.zeros(1, np.int64),

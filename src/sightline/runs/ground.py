@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..data import Corpus, Packed, Rows, TokenFile, Tokenizer
+    from ..data import Corpus, RowReader, Rows, TokenFile, Tokenizer
     from ..objectives.base import Objective
 
 Kept = TypeVar("Kept", Recipe, Comparison)
@@ -32,6 +32,7 @@ class Ground:
     ----------
     source : with its fingerprint. corpus, tokenizer : the text and how it is cut.
     train, dev, test : token files. device, threads, dtype : the machine.
+    said : contexts of which it was said that pairs are too long for them.
     """
 
     source: Source
@@ -43,19 +44,26 @@ class Ground:
     device: str
     threads: int
     dtype: str
+    said: set[int] = field(default_factory=set, compare=False)
 
     @property
     def bytes_per_token(self) -> float:
         """UTF-8 bytes of the training text per token, marks included."""
         return float(self.train.bytes.sum()) / max(1, self.train.token_count)
 
-    def packed(self, split: TokenFile, context: int) -> Packed:
-        """Rows of ``context`` tokens."""
-        from ..data import Packed
+    def packed(self, split: TokenFile, context: int) -> RowReader:
+        """Rows of ``context`` tokens; of pairs, whole ones."""
+        from ..data import Bins, Packed
 
-        return Packed(split, context, self.tokenizer)
+        if self.corpus.kind != "pairs":
+            return Packed(split, context, self.tokenizer)
+        rows = Bins(split, context, self.tokenizer)
+        if rows.left_out and split is self.train and context not in self.said:
+            self.said.add(context)
+            say(f"{rows.left_out:,} of {split.document_count:,} pairs are too long for rows of {context:,} tokens")
+        return rows
 
-    def rows_of(self, packed: Packed, batch: int, seed: int) -> Any:
+    def rows_of(self, packed: RowReader, batch: int, seed: int) -> Any:
         """From a step's number to its rows, by index arithmetic."""
         import numpy as np
 
@@ -136,6 +144,7 @@ def laid(
     threads: int,
     dtype: str,
     tokenizer: Tokenizer | None = None,
+    families: Sequence[str] = (),
 ) -> Ground:
     """Read the corpus, train or load the tokenizer, and prepare token files below ``folder/data``; reused if whole.
 
@@ -143,6 +152,7 @@ def laid(
     ----------
     source : its fingerprint, if it has one, must be that of the text and the tokenizer found.
     seed : of the bytes that a tokenizer is trained on. tokenizer : instead of the source's.
+    families : that are to read it.
 
     Raises
     ------
@@ -156,7 +166,12 @@ def laid(
         label=source.label or None,
         documents=source.documents,  # type: ignore[arg-type]
         strict=source.strict,
+        sides=source.sides,
     )
+    if corpus.kind != "pairs":
+        _forbid(
+            families, "pairs", "a text", "Give pairs: .tsv, records with source and target, or --sides en-de of files"
+        )
     say(corpus.summary())
     kept = folder / "data" / "tokenizer"
     mark = kept / "made_from.json"
@@ -174,7 +189,9 @@ def laid(
         chosen.save(kept)
         write_json(mark, made_from)
     files = [
-        tokenized(getattr(corpus, split), chosen, folder / "data" / split, title=f"tokens of {split}")
+        tokenized(
+            getattr(corpus, split), chosen, folder / "data" / split, f"tokens of {split}", pairs=corpus.kind == "pairs"
+        )
         for split in ("train", "dev", "test")
     ]
     place, count, kind = machine(device, threads, dtype)
@@ -212,14 +229,15 @@ def objective_for(family: str, tokenizer: Tokenizer | None, fields: dict[str, An
 
 def forbid_numbers(families: Sequence[str]) -> None:
     """Refuse families that read numbers where the corpus is a text; unknown names are refused elsewhere."""
+    _forbid(families, "numbers", "a text", "Give a table of numbers (.csv or .parquet)")
+
+
+def _forbid(families: Sequence[str], reads: str, there: str, instead: str) -> None:
     from ..objectives import FAMILIES
 
     for name in families:
-        if name in FAMILIES and FAMILIES[name].reads == "numbers":
-            raise SightlineError(
-                f"{name} reads numbers, and this is a text",
-                "Give a table of numbers (.csv or .parquet)",
-            )
+        if name in FAMILIES and FAMILIES[name].reads == reads:
+            raise SightlineError(f"{name} reads {reads}, and this is {there}", instead)
 
 
 def settings_of(kind: type[Objective]) -> set[str]:

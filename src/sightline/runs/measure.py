@@ -70,6 +70,7 @@ class Examination:
                 seed=first.seed,
                 seconds=seconds,
                 cost=_cost(ground, first, families),
+                pairs=ground.corpus.kind == "pairs",
             )
             _sample_to(path, sample)
         say(f"evaluation: {sample.note}")
@@ -201,7 +202,8 @@ def evaluated(ground: Ground, models: Sequence[Model], seconds: float, seed: int
         measured(models[0], sample)
         return time.perf_counter() - start
 
-    sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost)
+    pairs = ground.corpus.kind == "pairs"
+    sample = evaluation_sample(ground.corpus.test, ground.tokenizer, seed=seed, seconds=seconds, cost=cost, pairs=pairs)
     return [[scored([one]).record() for one in measured(model, sample)] for model in models]
 
 
@@ -360,6 +362,7 @@ def _sample_to(path: Path, sample: Sample) -> None:
             "share": np.array(sample.share),
             "seed": np.array(sample.seed),
             "note": np.array(sample.note),
+            "sep": np.array(sample.sep),
         },
     )
 
@@ -379,6 +382,7 @@ def _sample_from(path: Path) -> Sample:
         share=float(arrays["share"]),
         seed=int(arrays["seed"]),
         note=str(arrays["note"]),
+        sep=int(arrays.get("sep", -1)),
     )
 
 

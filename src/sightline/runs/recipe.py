@@ -28,7 +28,7 @@ class Source:
     corpus : a path, ``-``, ``python-docs`` or the name of a data set. field, label : names of a record's fields.
     documents : what a document of a ``.txt`` file is: the file, its lines, or what blank lines part.
     strict : a bad row is an error. tokenizer : as ``tokenizer_for`` reads it, such as ``bpe:4096``.
-    fingerprint : of the corpus and the tokenizer, filled in when the run starts.
+    fingerprint : of the corpus and the tokenizer, filled in when the run starts. sides : of pairs, such as ``en-de``.
     """
 
     corpus: str
@@ -38,6 +38,7 @@ class Source:
     strict: bool = False
     tokenizer: str = "bpe"
     fingerprint: str = ""
+    sides: str = ""
 
 
 class _Kept:

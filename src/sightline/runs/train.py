@@ -90,6 +90,7 @@ def train(
     tokenizer: str = "bpe",
     field: str = "text",
     label: str = "",
+    sides: str = "",
     documents: Literal["file", "lines", "blank"] = "file",
     strict: bool = False,
     device: str = "auto",
@@ -110,7 +111,8 @@ def train(
     Args:
         family: a family's name, such as causal, masked or two_way (all of them: sightline families).
         corpus: a file or folder of .txt .md .jsonl .parquet .arrow (also .gz .zst), - for standard input,
-            python-docs, or the name of a Hugging Face data set; for linear and causal also a table of numbers
+            python-docs, or the name of a Hugging Face data set; for seq2seq and its like pairs (.tsv, records, or
+            files side by side with --sides); for linear and causal also a table of numbers
             (.csv, .parquet: columns unique_id, ds, y, or one column).
         size: tiny, mini, small, base, large or 1b; with --from, of rows and updates alone.
         budget: what training may spend, as in 60s, 5m, 20Mtok, 500steps, 1e15flop.
@@ -134,6 +136,8 @@ def train(
         tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, word+phrases, or a path to a tokenizer.json.
         field: the field of a record that holds the text; of a table, the column of numbers (y, unless named).
         label: the field of a record that holds a label.
+        sides: of pairs, which are source and target: en-de for files that end so or fields of these names, 2-1 for
+            columns; .tsv files and records with source and target are pairs by themselves.
         documents: what a document of a .txt file is.
         strict: stop at the first bad row.
         device: auto, cpu, cuda, ...
@@ -155,8 +159,8 @@ def train(
         if family is None or corpus is None:
             raise SightlineError("train needs a family and a corpus", "For example: sightline train causal python-docs")
         wanted = planned(
-            family, Source(corpus, field, label, documents, strict, tokenizer), size=size, budget=budget, seed=seed,
-            context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
+            family, Source(corpus, field, label, documents, strict, tokenizer, sides=sides), size=size, budget=budget,
+            seed=seed, context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
             like=like, horizon=horizon,
         )  # fmt: skip
@@ -182,7 +186,7 @@ def train(
         if numbers:
             ground: Any = laid_numbers(wanted, device, count, kind)
         else:
-            ground = laid(wanted.source, place, wanted.seed, device, count, kind, own)
+            ground = laid(wanted.source, place, wanted.seed, device, count, kind, own, (wanted.family,))
         wanted = bound(ground, wanted)
         finished, path = folder / "results.json", folder / "model"
         if there is not None and not print_recipe and finished.exists() and _whole(path):

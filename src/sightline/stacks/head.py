@@ -37,11 +37,20 @@ class _Grade(torch.autograd.Function):
 
     In half precision, logits and shares are read and written in half; what is graded without a gradient is worked out
     in float32 from the products on. An answer's weight scales its state and its slope, never a whole row of logits.
+
+    Label smoothing (Szegedy et al., 2016) is for learning alone: without a gradient, the total is of nats as they are.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, table: Tensor, bias: Tensor | None, answers: Tensor, weights: Tensor, barred: Tensor
+        ctx: Any,
+        states: Tensor,
+        table: Tensor,
+        bias: Tensor | None,
+        answers: Tensor,
+        weights: Tensor,
+        barred: Tensor,
+        smoothing: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind = product_type(states)
         kept = table.to(kind)
@@ -51,6 +60,8 @@ class _Grade(torch.autograd.Function):
         d_states = torch.empty_like(states) if wanted else None
         d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted and bias is not None else None
+        each = smoothing / (table.shape[0] - len(barred)) if wanted else 0.0  # of what is smoothed, for each token
+        spread = torch.zeros((), dtype=torch.float32, device=answers.device)  # what smoothing adds to the total
         rows = max(1, (CHUNK if states.device.type == "cpu" else WIDE) // table.shape[0])
         for start in range(0, answers.shape[0], rows):
             part = slice(start, start + rows)
@@ -58,6 +69,9 @@ class _Grade(torch.autograd.Function):
             logits = x @ kept.T
             if bias is not None:
                 logits += bias
+            heap = (
+                logits.sum(-1, dtype=torch.float32) - logits[:, barred].sum(-1, dtype=torch.float32) if each else None
+            )
             logits.index_fill_(1, barred, -torch.inf)  # by index, a GPU would be waited for
             if d_states is None or d_table is None:
                 logits = logits.float()
@@ -73,7 +87,13 @@ class _Grade(torch.autograd.Function):
             nats[part] = -log_p[:, 0].masked_fill(unasked, 0.0)
             sums[part] = (chosen - log_p)[:, 0].masked_fill(unasked, 0.0)
             # By index: any scatter into half precision works on a copy of the whole in float32.
-            slope[torch.arange(len(answer), device=answer.device), answer[:, 0]] = share[:, 0] - 1
+            if heap is not None:
+                spread += weights[part] @ (smoothing * (sums[part] - nats[part]) - each * heap).masked_fill(
+                    unasked, 0.0
+                )
+                slope.sub_(each).index_fill_(1, barred, 0.0)
+                share = share - each
+            slope[torch.arange(len(answer), device=answer.device), answer[:, 0]] = share[:, 0] - (1 - smoothing)
             if d_bias is not None:
                 d_bias += weights[part] @ slope.float()
             d_states[part] = (slope @ kept * weight).to(d_states.dtype)
@@ -82,12 +102,17 @@ class _Grade(torch.autograd.Function):
             d_bias = None if bias is None or d_bias is None else d_bias.to(bias.dtype)
             ctx.save_for_backward(d_states, d_table.to(table.dtype), d_bias)
         ctx.mark_non_differentiable(nats, sums)
-        return (nats * weights).sum(), nats, sums
+        return (nats * weights).sum() + spread, nats, sums
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         d_states, d_table, d_bias = ctx.saved_tensors
-        return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None
+        return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None, None
+
+
+def _heap(logits: Tensor, barred: Tensor) -> Tensor:
+    """The sum [N] of all logits [N, vocabulary] that may be predicted."""
+    return logits.sum(-1, dtype=torch.float32) - logits[:, barred].sum(-1, dtype=torch.float32)
 
 
 def product_type(states: Tensor) -> torch.dtype:
@@ -143,18 +168,21 @@ class Head(nn.Module):
             states = self.norm(activated(self.dense(states), self.activation))
         return states if self.scale == 1.0 else self.scale * states
 
-    def forward(self, states: Tensor, answers: Tensor, weights: Tensor) -> Graded:
-        """Grades of answers [N] given states [N, width]; answers of weight 0 cost nothing on a CPU."""
+    def forward(self, states: Tensor, answers: Tensor, weights: Tensor, smoothing: float = 0.0) -> Graded:
+        """Grades of answers [N] given states [N, width]; answers of weight 0 cost nothing on a CPU.
+
+        ``smoothing`` : share of each answer that is learned as all tokens alike; nats are without it.
+        """
         if states.device.type == "cpu" and not torch.compiler.is_compiling():
             real = weights > 0
             if not bool(real.all()):
-                return self._spread(states, answers, weights, real)
+                return self._spread(states, answers, weights, real, smoothing)
         x = self.transformed(states)
-        total, nats, sums = _Grade.apply(x, self.weight, self.bias, answers, weights, self.barred)  # type: ignore[no-untyped-call]
+        total, nats, sums = _Grade.apply(x, self.weight, self.bias, answers, weights, self.barred, smoothing)  # type: ignore[no-untyped-call]
         return Graded(total, nats, sums)
 
-    def _spread(self, states: Tensor, answers: Tensor, weights: Tensor, real: Tensor) -> Graded:
-        graded = self.forward(states[real], answers[real], weights[real])
+    def _spread(self, states: Tensor, answers: Tensor, weights: Tensor, real: Tensor, smoothing: float) -> Graded:
+        graded = self.forward(states[real], answers[real], weights[real], smoothing)
         nats, sums = torch.zeros_like(weights), torch.zeros_like(weights)
         nats[real], sums[real] = graded.nats, graded.logsumexp
         return Graded(graded.total, nats, sums)
