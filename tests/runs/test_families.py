@@ -106,7 +106,10 @@ def test_score_classes_sides_and_stacks() -> None:
         "cbow": "bag",
         "linear": "linear",
     }
-    assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {"linear": "numbers"}
+    assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {
+        "linear": "numbers",
+        "seq2seq": "pairs",
+    }
 
 
 def test_pictures_stand_side_by_side_in_eighty_columns() -> None:

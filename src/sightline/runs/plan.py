@@ -49,6 +49,8 @@ def planned(
     init: Literal["random", "counts"] = "random",
     like: str = "",
     horizon: int = 0,
+    dropout: float = 0.0,
+    averaged: int = 1,
 ) -> Recipe:
     """A recipe with every default filled in but what is found on the machine: ``bound`` and ``costed`` fill it in."""
     from ..stacks import sizes
@@ -58,6 +60,8 @@ def planned(
     for name, value in (("context", context), ("batch", batch), ("rate", rate), ("horizon", horizon)):
         if value < 0 or not math.isfinite(value):
             raise SightlineError(f"a {name} of {value} means nothing", "Use 0 for the default, or more")
+    if not 0 <= dropout < 1:
+        raise SightlineError(f"a dropout of {dropout} is out of range", "Use a share from 0 to below 1, such as 0.1")
     if validations < 1:
         raise SightlineError(f"{validations} validations cannot choose the best weights", "Use 1 or more")
     length = context or chosen.context
@@ -82,6 +86,7 @@ def planned(
             accumulation=accumulation,
             seed=seed,
             validations=validations,
+            averaged=averaged,
             optimization=_rated(optimization, family, size, rate, init),
             schedule=filled(schedule or Schedule(), model.schedule),
         ),
@@ -90,6 +95,7 @@ def planned(
         init=init,
         make=model.make,
         horizon=horizon,
+        dropout=dropout,
     )
 
 

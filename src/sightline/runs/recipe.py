@@ -87,6 +87,7 @@ class Recipe(_Kept):
     init : the first weights otherwise, drawn at random or worked out from counts of pairs.
     make : of the stack (see ``stacks.makes``); nothing is the house's own.
     horizon : numbers of a forecast, where the corpus is a table of numbers; 0: by its length.
+    dropout : share of what each part of a stack adds that training drops.
     """
 
     family: str
@@ -103,6 +104,7 @@ class Recipe(_Kept):
     init: Literal["random", "counts"] = "random"
     make: str = ""
     horizon: int = 0
+    dropout: float = 0.0
     version: int = VERSION
 
     def difference(self, other: Recipe) -> str:
@@ -110,9 +112,8 @@ class Recipe(_Kept):
 
         Where it runs and what was found by measuring (steps, type of the products, compilation) may differ.
         """
-        found = _first_difference(
-            self, other, ("family", "size", "context", "budget", "seed", "fields", "start", "init", "make", "horizon")
-        )
+        names = ("family", "size", "context", "budget", "seed", "fields", "start", "init", "make", "horizon", "dropout")
+        found = _first_difference(self, other, names)
         measured: dict[str, Any] = {"steps": 1, "batch": 1, "accumulation": 1, "dtype": "float32", "compiled": False}
         rows = _first_difference(self.settings, other.settings, ("batch", "accumulation"))
         mine, theirs = (replace(one.settings, **measured) for one in (self, other))

@@ -55,13 +55,17 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     from ..stacks import makes, sizes
     from ..stacks.counted import begin_from
     from ..stacks.head import Head
-    from ..stacks.transformer import Transformer
+    from ..stacks.transformer import Transformer, dropping
     from .counted import pairs
 
     if begun is not None:
+        if recipe.dropout:
+            dropping(begun.stack, recipe.dropout)
         return Whole(objective, begun.stack, begun.head, ground.tokenizer, begun.generator).to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
     model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
+    if recipe.dropout:  # of whatever make: it is a matter of training
+        dropping(model.stack, recipe.dropout)
     if recipe.init == "counts":
         if objective.stack != "transformer" or not objective.writes:
             raise SightlineError(f"{recipe.family} cannot begin from counts of pairs", "Leave --init away")

@@ -85,6 +85,8 @@ def train(
     optimization: Optimization = Optimization(),  # noqa: B008 - frozen
     schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     validations: int = 10,
+    averaged: int = 1,
+    dropout: float = 0.0,
     horizon: int = 0,
     compile: Compile = "auto",
     tokenizer: str = "bpe",
@@ -131,6 +133,8 @@ def train(
         optimization: settings of the optimizer.
         schedule: course of the learning rate.
         validations: how often dev is measured.
+        averaged: end with the mean of so many of the weights measured, the best on dev, where it is better still.
+        dropout: share of what each part of a layer adds that training drops.
         horizon: on a table of numbers, how many are forecast at once; 0: by the length of the series, at most 24.
         compile: run through torch.compile; auto measures whether it pays.
         tokenizer: bpe, bpe:4096, byte, char, wordpiece, word, word+phrases, or a path to a tokenizer.json.
@@ -162,7 +166,7 @@ def train(
             family, Source(corpus, field, label, documents, strict, tokenizer, sides=sides), size=size, budget=budget,
             seed=seed, context=context, batch=batch, accumulation=accumulation, rate=rate, optimization=optimization,
             schedule=schedule, validations=validations, fields=parsed(family, setting), start=start, init=init,
-            like=like, horizon=horizon,
+            like=like, horizon=horizon, dropout=dropout, averaged=averaged,
         )  # fmt: skip
     numbers = reads_numbers(wanted.source)
     _fits(wanted, numbers)

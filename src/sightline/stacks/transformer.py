@@ -247,6 +247,15 @@ class FeedForward(nn.Module):
         return self.down(activated(self.gate(x), self.activation) * self.up(x))  # type: ignore[no-any-return]
 
 
+def dropping(stack: nn.Module, share: float) -> None:
+    """Let a stack, and those that it is made of, drop this share of what each part adds, in training."""
+    for part in stack.modules():
+        if isinstance(getattr(part, "shape", None), Shape):
+            part.shape = replace(part.shape, dropout=share)  # type: ignore[type-var]
+        if isinstance(part, Layer):
+            part.dropout = share
+
+
 class Layer(nn.Module):
     """Attention, to another stack's states too where it ``crosses``, then a feed-forward layer; each beside the stream
     that it adds to."""

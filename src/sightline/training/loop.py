@@ -20,12 +20,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ..data import Draws, Rows
 from ..errors import SightlineError, Stopped
 from ..objectives.model import Model
 from ..progress import bar, say
+from .best import Best
 from .checkpoint import Checkpoint, generator_state, newest, saved
 from .log import Log
 from .optimizer import Optimizers
@@ -88,7 +88,7 @@ class _State:
     skipped: int = 0
     skipped_in_a_row: int = 0
     best_step: int = 0
-    best_dev: float | None = None
+    devs: list[float] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
     since: list[float] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
@@ -191,7 +191,7 @@ class _Loop:
             world.share(model, settings)
         self.optimizers = Optimizers(model, settings.optimization, settings.dtype, world)
         self.state = _State()
-        self.best: dict[str, Tensor] = {}
+        self.best = Best(settings.averaged)
         self.heaviest = 1.0  # weight of a term of the loss
         self.saved_at = time.monotonic()
         # A shared model is gathered in the type of the products, and needs no copies.
@@ -237,8 +237,8 @@ class _Loop:
                     self._save()
                 if stop.wanted:
                     raise Stopped(f"Stopped after step {state.step} of {settings.steps}, saved. To continue, {again}.")
-        if self.best:
-            self.model.load_state_dict(self.best)
+        if self.best.devs:
+            self._settle(validate)
         if settings.compiled:  # what is asked of a trained model has many shapes, and each would be compiled
             self.working.model.kernel = None
             for stack in self.working.model.stacks:
@@ -246,7 +246,7 @@ class _Loop:
         return Trained(
             curve=tuple(Point(**point) for point in state.curve),
             best_step=state.best_step or settings.steps,
-            best_dev=state.best_dev,
+            best_dev=min(state.devs, default=None),
             steps=state.step,
             seconds=state.seconds,
             tokens=state.tokens,
@@ -255,6 +255,20 @@ class _Loop:
             skipped=state.skipped,
             waiting=self._waiting(),
         )
+
+    def _settle(self, validate: Callable[[Model], float] | None) -> None:
+        """Leave the model with the weights best on dev, or with the mean of the best where that does better still."""
+        several = len(self.best.devs) > 1 and validate is not None
+        self.model.load_state_dict(self.best.mean() if several else self.best.single)
+        if several and validate is not None:
+            self.model.eval()
+            with self._eager(), autocast(self.model.device, self.settings.dtype):
+                dev = validate(self.model)
+            say(f"dev: {self.best.devs[0]:.4f} at best, {dev:.4f} for the mean of the best {len(self.best.devs)}")
+            if dev < self.best.devs[0]:
+                self.state.devs = [dev, *self.best.devs]
+            else:
+                self.model.load_state_dict(self.best.single)
 
     def _compile(self, state: _State) -> None:
         """One gradient that is thrown away: compiling is not training, and its time is not counted as such."""
@@ -386,9 +400,9 @@ class _Loop:
         if validate is not None:
             with autocast(self.model.device, self.settings.dtype):
                 dev = validate(self.model)
-            if state.best_dev is None or dev < state.best_dev:
-                state.best_dev, state.best_step = dev, state.step
-                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            if self.best.offer(dev, self.model):
+                state.best_step = state.step
+            state.devs = self.best.devs
         if math.isnan(loss):
             return
         point = Point(state.step, state.tokens, self.flops * state.step, state.seconds, loss, dev)
@@ -425,7 +439,7 @@ class _Loop:
                 step=self.state.step,
                 weights=dict(self.model.state_dict()),
                 optimizer=self.optimizers.tensors(),
-                best=self.best,
+                best=self.best.tensors(),
                 state={name: value for name, value in asdict(self.state).items() if name != "step"},
                 rng=generator_state(),
             ),
@@ -444,8 +458,8 @@ class _Loop:
             )
         self.model.load_state_dict(found.weights)
         self.optimizers.load(found.optimizer)
-        self.best = found.best
         self.state = _State(**{**found.state, "step": found.step})
+        self.best.load(found.best, self.state.devs)
         torch.set_rng_state(found.rng)
 
 

@@ -78,8 +78,10 @@ class Settings:
     ----------
     steps : updates of the run. batch : rows of one update. accumulation : micro-batches it is cut into.
     seed : of every draw. dtype : of the matrix products. compiled : whether the stack runs through ``torch.compile``.
-    validations : how often dev is measured over the run. spike : a step whose loss exceeds the recent median by this
-        many nats (of its heaviest term) is skipped, as is one that is not a number.
+    validations : how often dev is measured over the run. averaged : sets of weights, the best on dev of those measured,
+        whose mean the run ends with where it does better than the best.
+    spike : a step whose loss exceeds the recent median by this many nats (of its heaviest term) is skipped, as is one
+        that is not a number.
     """
 
     steps: int
@@ -89,6 +91,7 @@ class Settings:
     dtype: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False
     validations: int = 10
+    averaged: int = 1
     spike: float = 3.0
     optimization: Optimization = field(default_factory=Optimization)
     schedule: Schedule = field(default_factory=Schedule)
@@ -96,6 +99,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
             raise SightlineError(f"{self.steps} steps of {self.batch} rows train nothing", "Use 1 or more of each")
+        if not 1 <= self.averaged <= self.validations:
+            raise SightlineError(
+                f"the mean of {self.averaged} of {self.validations} validated sets of weights is none",
+                "Average 1 or more of them, or validate more often: --validations",
+            )
         if self.accumulation < 1 or self.batch % self.accumulation:
             raise SightlineError(
                 f"a batch of {self.batch} rows does not divide into {self.accumulation} micro-batches", "Use a divisor"
