@@ -33,6 +33,7 @@ __all__ = [
     "see",
     "similar",
     "train",
+    "translate",
     "vectors",
 ]
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .runs.lexicon import analogy, similar, vectors
     from .runs.see import see
     from .runs.train import train
+    from .runs.translate import translate
     from .runs.write import embed, fill, generate, score
     from .stacks.autoregression import AR
 
@@ -63,6 +65,7 @@ _HOMES = {
     "see": "runs.see",
     "similar": "runs.lexicon",
     "train": "runs.train",
+    "translate": "runs.translate",
     "vectors": "runs.lexicon",
 }
 

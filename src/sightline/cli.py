@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": Command("compare", "train several families under one budget each, and write one report"),
     "train": Command("train", "train one family; the same command goes on where it stopped"),
     "generate": Command("write", "write on from a text (backward: what comes before it)"),
+    "translate": Command("translate", "the targets of sources, by a model of pairs; BLEU where they are known"),
     "fill": Command("write", "fill the blanks of a text"),
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
     "embed": Command("write", "one vector for each text"),

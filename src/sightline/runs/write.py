@@ -275,7 +275,7 @@ def fill(
     if not given:
         raise SightlineError("fill needs a text with a blank", "For example: sightline fill FOLDER 'The ___ sat.'")
     sampling = None if temperature is None else Sampling(temperature, top_p=top_p)
-    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+    with ready(folder, tokenizer, device, threads, dtype) as (path, model):
         found = filled(
             model, given, candidates=candidates, sampling=sampling, seed=seed, iterations=iterations, sampler=sampler
         )
@@ -332,7 +332,7 @@ def score(
     if not 0 < share <= 1:
         raise SightlineError(f"a share of {share} is not one of the tokens", "Use a number above 0, up to 1")
     found = read_all(texts, part=part, field=field, documents=documents)
-    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+    with ready(folder, tokenizer, device, threads, dtype) as (path, model):
         model = _two_sided(model) if both_sides else model
         sample = all_pieces(found, model.tokenizer, share, seed)
         whole, *halves = whole_texts(model, sample)
@@ -406,7 +406,7 @@ def embed(
 
     target = _target(out)
     found = read_all(texts, part=part, field=field, documents=documents)
-    with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+    with ready(folder, tokenizer, device, threads, dtype) as (path, model):
         layers = vectors(model, [one.text for one in found])
         if not layers:
             raise SightlineError(
@@ -449,7 +449,7 @@ def _shares(mix: str, layer: int | None, count: int) -> tuple[float, ...]:
 
 
 @contextmanager
-def _ready(folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype) -> Iterator[tuple[Path, Model]]:
+def ready(folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype) -> Iterator[tuple[Path, Model]]:
     """The model of a folder on its device, to be read and not trained; with the folder that it was found in."""
     import torch
 
@@ -472,7 +472,7 @@ def _engaged(
     if name == "sightline":
         if dtype == "int8":
             raise SightlineError("the type 'int8' is an engine's", "Use float32 or bfloat16, or --engine ctranslate2")
-        with _ready(folder, tokenizer, device, threads, dtype) as (path, model):
+        with ready(folder, tokenizer, device, threads, dtype) as (path, model):
             yield path, model, None
         return
     from ..serving.engine import opened
@@ -481,7 +481,7 @@ def _engaged(
         raise SightlineError(
             f"{name} writes on the processor here, not on {device!r}", "Leave --device or --engine away"
         )
-    with _ready(folder, tokenizer, "cpu", threads, "float32") as (path, model):
+    with ready(folder, tokenizer, "cpu", threads, "float32") as (path, model):
         yield path, model, opened(name, model, "float32" if dtype == "auto" else dtype, threads)
 
 

@@ -1,0 +1,166 @@
+"""Use a model of pairs: the targets of sentences, of a file's lines, or of a corpus whose own targets are known."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ..errors import SightlineError
+from ..files import file_fingerprint, fingerprint, whole_file, write_json
+from ..progress import say
+from .shards import EACH, forget, in_shards
+from .texts import several
+from .write import Dtype, ready
+
+if TYPE_CHECKING:
+    from ..evaluation.translation import CorpusScore
+
+SHOWN = 5  # texts that are shown where there are many
+
+
+@dataclass(frozen=True)
+class Translations:
+    """What a model wrote for sources.
+
+    Parameters
+    ----------
+    model : its folder. family : of the model. sources, texts : one beside the other.
+    how : by which decoder. scores : against the corpus's own targets, where they are known.
+    out : the file of the texts, a line each. next : a command to go on with.
+    """
+
+    model: Path
+    family: str
+    sources: tuple[str, ...]
+    texts: tuple[str, ...]
+    how: str
+    scores: tuple[CorpusScore, ...]
+    out: Path | None
+    next: str
+
+    def __str__(self) -> str:
+        lines = list(self.texts if len(self.texts) <= SHOWN else ())
+        if not lines:
+            pairs = zip(self.sources[:SHOWN], self.texts, strict=False)
+            lines = [line for source, text in pairs for line in (source, f"    {text}")]
+            lines.append(f"... and {len(self.texts) - SHOWN:,} more" + (f" in {self.out}" if self.out else ""))
+        return "\n".join([*lines, *map(str, self.scores), f"    ({self.how})"])
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self) | {"model": str(self.model), "out": None if self.out is None else str(self.out)}
+
+
+def translate(
+    folder: Annotated[Path, tyro.conf.Positional],
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional],
+    *,
+    beams: int = 5,
+    length_penalty: float = 1.0,
+    length: int = 0,
+    part: Literal["train", "dev", "test"] = "test",
+    sides: str = "",
+    out: Path | None = None,
+    slots: int = 8192,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    dtype: Dtype = "auto",
+    json: Path | None = None,
+) -> Translations:
+    """Write the targets of sources with a model of pairs; of a corpus of pairs, also how near they come to its own.
+
+    Examples:
+        sightline translate runs/mine/model "A dog runs on the beach."
+        sightline translate runs/mine/model news.en --out news.de
+        sightline translate runs/mine/model multi30k/ --sides en-de --part test
+
+    Args:
+        folder: a model folder, or the folder of a run.
+        sources: texts, a file with a source in each line, or a corpus of pairs.
+        beams: width of the search; 1: the likeliest token after token.
+        length_penalty: finished texts are ordered by log p / tokens ** this.
+        length: most tokens of a target; 0: twice those of its source and a few.
+        part: of a corpus of pairs, which side of its split.
+        sides: of a corpus of pairs, which are source and target (see train).
+        out: write the targets to this file, a line each; the same command goes on where it was stopped.
+        slots: places that are worked on together; fewer need less memory.
+        seed: of whatever a family draws.
+        device: auto, cpu, cuda, ...
+        threads: of the CPU; 0: as many as there are cores.
+        dtype: auto is float32, in which results repeat.
+        json: also write sources, targets and scores to this file.
+    """
+    from ..evaluation.translation import translation_scores
+    from ..objectives.translating import translate as written
+
+    given, truths = _given(several(sources), part, sides)
+    if not given:
+        raise SightlineError("no source was given", "Give a text, a file with one in each line, or a corpus of pairs")
+    how: list[str] = []
+    with ready(folder, "", device, threads, dtype) as (path, model):
+
+        def work(few: Sequence[str]) -> list[str]:
+            found = written(
+                model, few, beams=beams, length_penalty=length_penalty, length=length, slots=slots, seed=seed
+            )
+            how[:] = [found[0].how]
+            return [_line(text.text) for text in found]
+
+        if out is None or len(given) <= EACH:
+            texts = work(given)
+        else:
+            weights = file_fingerprint(path / "model.safetensors")
+            mark = fingerprint(weights, "\n".join(given), beams, length_penalty, length, seed)
+            aside = Path(out).with_name(f".{Path(out).name}.shards")
+            say(f"{len(given):,} sources; what is done lies in {aside} until all are")
+            texts = list(in_shards(given, aside, mark, work))
+    if out is not None:
+        with whole_file(Path(out), "w") as handle:
+            handle.write("".join(f"{text}\n" for text in texts))
+        forget(Path(out).with_name(f".{Path(out).name}.shards"))
+    scores = translation_scores(texts, truths) if truths else ()
+    again = f"sightline translate {shlex.quote(str(path))} {shlex.quote(given[0][:40])} --beams 1"
+    told = how[0] if how else "taken from shards"
+    result = Translations(path, model.objective.family, tuple(given), tuple(texts), told, scores, out, again)
+    if json is not None:
+        write_json(Path(json), result.record())
+    return result
+
+
+def _line(text: str) -> str:
+    """A target on one line."""
+    return " ".join(text.splitlines())
+
+
+def _given(words: list[str], part: Literal["train", "dev", "test"], sides: str) -> tuple[list[str], list[str]]:
+    """Sources, and their own targets where a corpus of pairs was named."""
+    from ..data import kind_of, read
+    from ..data.compression import opened
+    from ..data.pairs import parted
+
+    sources: list[str] = []
+    for word in words:
+        path = Path(word).expanduser()
+        if len(word) > 255 or not path.exists():
+            sources.append(word)
+        elif path.is_dir() or kind_of(path) == "pairs" or sides:
+            if len(words) > 1:
+                raise SightlineError("a corpus of pairs stands alone", "Name it without other texts")
+            corpus = read(path, sides=sides)
+            if corpus.kind != "pairs":
+                raise SightlineError(f"{path} holds texts, not pairs", "Name its sides, such as --sides en-de")
+            pairs = [parted(document.text) for document in corpus.part(part)]
+            return [source for source, _ in pairs], [target for _, target in pairs]
+        else:
+            with opened(path) as handle:
+                try:
+                    sources += handle.read().decode("utf-8").removesuffix("\n").split("\n")
+                except UnicodeDecodeError as error:
+                    raise SightlineError(f"{path} is not UTF-8 (byte {error.start:,})", "Convert it first") from error
+    return sources, []
