@@ -173,7 +173,7 @@ def test_answers_that_fill_up_a_line_cost_nothing_on_a_gpu_either(sloped: bool, 
         states = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_(sloped)
         head.weight.grad = None
         with torch.set_grad_enabled(sloped):
-            parts = (head.weight, None, answers[real], weights[real], head.barred)
+            parts = (head.weight, None, answers[real], weights[real], head.barred, 0.0, sloped)
             total, nats, sums = heads._Grade.apply(states[real], *parts)  # type: ignore[no-untyped-call]
         if sloped:
             total.backward()

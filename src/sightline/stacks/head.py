@@ -51,12 +51,13 @@ class _Grade(torch.autograd.Function):
         weights: Tensor,
         barred: Tensor,
         smoothing: float,
+        learning: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind = product_type(states)
         kept = table.to(kind)
         nats = torch.empty(answers.shape, dtype=torch.float32, device=states.device)
         sums = torch.empty_like(nats)
-        wanted = any(ctx.needs_input_grad[:3])
+        wanted = learning and any(ctx.needs_input_grad[:3])  # which torch says of weights under no_grad too
         d_states = torch.empty_like(states) if wanted else None
         d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted and bias is not None else None
@@ -107,7 +108,7 @@ class _Grade(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         d_states, d_table, d_bias = ctx.saved_tensors
-        return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, None, None, None, None
+        return d_states * grad, d_table * grad, None if d_bias is None else d_bias * grad, *[None] * 5
 
 
 def _heap(logits: Tensor, barred: Tensor) -> Tensor:
@@ -178,7 +179,8 @@ class Head(nn.Module):
             if not bool(real.all()):
                 return self._spread(states, answers, weights, real, smoothing)
         x = self.transformed(states)
-        total, nats, sums = _Grade.apply(x, self.weight, self.bias, answers, weights, self.barred, smoothing)  # type: ignore[no-untyped-call]
+        parts = (x, self.weight, self.bias, answers, weights, self.barred, smoothing, torch.is_grad_enabled())
+        total, nats, sums = _Grade.apply(*parts)  # type: ignore[no-untyped-call]
         return Graded(total, nats, sums)
 
     def _spread(self, states: Tensor, answers: Tensor, weights: Tensor, real: Tensor, smoothing: float) -> Graded:
