@@ -103,6 +103,16 @@ def test_the_same_source_is_in_sight_as_of_a_prefix() -> None:
     assert all(mine[asked] == theirs[asked] for asked in mine)
 
 
+def test_a_prefix_model_opens_with_the_source_of_a_pair() -> None:
+    other = [BOS, 7, SEP, 8, EOS]
+    rows = of_pairs(PAIR, other, halves=(9, 8))
+    (view,) = Prefix(WORDS).ask(rows, Draws(0).of(rows), 0.0)
+    asked = [int(place) for place in view.asks[0] if place != NOTHING]
+    assert asked == [4, 5, 6, 7, 11, 12]
+    sight = matrix(view.whole_sight, view.slots)[0]
+    assert sight[:4, :4].all() and not sight[0, 4:].any() and sight[8:11, 8:11].all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_smoothing_is_that_of_torch(dtype: torch.dtype) -> None:
     """Loss and slopes, over the ids that may be predicted; nats, and the total without a gradient, are as they are."""

@@ -30,6 +30,7 @@ from . import at_mask as masks
 from . import span as spans_of
 from .base import Column, Given, Objective, after_document, first_wanted, next_in_document, text_places, within_document
 from .causal import next_place
+from .sides import behind_sep
 from .span import Marks, Spans, gaps, next_of_gap, parted
 
 REST = 1  # the segment of what stands behind the opening
@@ -111,10 +112,17 @@ class Prefix(Objective):
         return [masks.hiding(self._view(rows, split), rest, self.at_mask, self.hide, draws, self.vocabulary)]
 
     def _split(self, rows: Rows, draws: RowDraws) -> NDArray[np.float64]:
-        """The opening of each document is one token with probability ``empty``, else uniform in [1, length)."""
+        """The opening of each document is one token with probability ``empty``, else uniform in [1, length).
+
+        That of a pair is its source.
+        """
         index, behind = within_document(rows.documents), after_document(rows.documents)
         first = np.arange(rows.length) - index  # where each place's document starts: one draw per document
         length = index + behind + 1
+        if rows.halves is not None:
+            given = np.cumsum(~behind_sep(rows.tokens, rows.documents, self.vocabulary.sep), axis=1)
+            ends = np.arange(rows.length) + behind
+            return 1.0 + np.take_along_axis(given, ends, axis=1) - np.take_along_axis(given, first, axis=1)
         share = np.take_along_axis(draws.uniform(rows.length), first, axis=1)
         share = (1 - 2 * self.rest) + 2 * self.rest * share
         split = 1 + np.floor(share * np.maximum(length - 1, 1))
