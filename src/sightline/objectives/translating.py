@@ -54,7 +54,7 @@ def translate(
                 f"a source of {len(ids)} tokens exceeds the model's context, {model.context}: {source[:40]!r}...",
                 "Shorten it, or cut it into sentences",
             )
-    policy: Policy = Beam(beams, length_penalty) if beams > 1 else NextPlace()
+    policy: Policy = NextPlace() if beams == 1 else Beam(beams, length_penalty)
     how = f"left to right, {f'beam of {beams}' if beams > 1 else 'the likeliest token'}"
     texts = [Text("", ("",), "left", how, 0.0)] * len(sources)
     order = sorted((at for at, source in enumerate(sources) if source.strip()), key=lambda at: len(encoded[at]))
