@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Document, Tokenizer
+from ..data.pairs import parted
 
 TRIES = 50  # places looked at for each passage
 
@@ -20,12 +21,14 @@ class Passage:
     Parameters
     ----------
     left, truth, right : texts that follow one another. tokens : of ``truth``.
+    pair : ``left`` is a source and ``truth`` its target, and nothing follows.
     """
 
     left: str
     truth: str
     right: str
     tokens: int
+    pair: bool = False
 
 
 def passages(
@@ -60,6 +63,22 @@ def passages(
         if len(drawn) == count:
             break
     return tuple(drawn)
+
+
+def pair_passages(
+    documents: Sequence[Document], tokenizer: Tokenizer, *, count: int = 64, seed: int = 0
+) -> tuple[Passage, ...]:
+    """Pairs drawn by seed, each a source whose target is to be written; all of them are as long as the longest."""
+    drawn = np.random.default_rng((seed, 6)).permutation(len(documents))[:count]
+    sides = [parted(documents[at].text) for at in drawn.tolist()]
+    longest = max((len(tokenizer.encode(target)) for _, target in sides), default=0)
+    return tuple(Passage(source, target, "", longest, pair=True) for source, target in sides)
+
+
+def pair_copies(documents: Sequence[Document], *, count: int, seed: int = 0) -> tuple[str, ...]:
+    """Targets drawn from the training pairs: what writing for a source must beat."""
+    drawn = np.random.default_rng((seed, 7)).integers(len(documents), size=count)
+    return tuple(parted(documents[at].text)[1] for at in drawn.tolist())
 
 
 def copies(

@@ -5,6 +5,7 @@
           backward <--------       a beginning, given the right
     ----> masked <----------       a blank, given both; families of one side draw candidates and keep the one under
                                    which the rest of the passage is likeliest
+    source ----> target            of pairs, the likeliest target that a family finds
 
 chrF: Popovic (2015), by sacrebleu; distinct-2: Li et al. (2016); repetition: Welleck et al. (2020), seq-rep-4.
 """
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics.chrf import CHRF
 
-from ..decoders.sampling import Sampling
+from ..decoders.sampling import GREEDY, Sampling
 from ..objectives.filling import fill
 from ..objectives.model import Model
 from ..objectives.pen import Text
+from ..objectives.translating import translate
 from ..objectives.writing import generate
 from .passage import Passage
 from .score import Measured
@@ -74,6 +76,8 @@ def written_by(
         why = short if model.objective.writes else f"{model.objective.family} writes nothing"
         names = [*NAMES, "infill_chrf"]
         return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in names), ())
+    if passages[0].pair:
+        return _targets(model, passages)
     from_right = model.objective.writes_from == "right"
     prompts = [passage.right if from_right else passage.left for passage in passages]
     blanks: list[list[str | int]] = [[passage.left, passage.tokens, passage.right] for passage in passages]
@@ -86,6 +90,23 @@ def written_by(
     return Writing(measured, both)
 
 
+def _targets(model: Model, passages: Sequence[Passage]) -> Writing:
+    """The likeliest target of each source: by a family of pairs, or by one that goes on behind a source."""
+    sources = [passage.left for passage in passages]
+    if model.objective.reads == "pairs":
+        texts = translate(model, sources)
+    elif model.objective.writes_from == "left" and "continuation" in model.objective.columns:
+        texts = generate(model, sources, length=passages[0].tokens + 1, sampling=GREEDY, paired=True)
+    else:
+        why = f"{model.objective.family} writes no target behind a source"
+        return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in NAMES), ())
+    written = [
+        Written("continuation", f"{passage.left}\n", text.given, text.pieces[0], passage.truth, text.how)
+        for passage, text in zip(passages, texts, strict=True)
+    ]
+    return Writing(texts_scored(written), tuple(written))
+
+
 def copied(passages: Sequence[Passage], copies: Sequence[str]) -> tuple[Measured, ...]:
     """The floor: random stretches of the training text in place of what a family would write."""
     if not passages:
@@ -94,7 +115,7 @@ def copied(passages: Sequence[Passage], copies: Sequence[str]) -> tuple[Measured
         Written("continuation", passage.left, "nothing", copy, passage.truth, "a random stretch of the training text")
         for passage, copy in zip(passages, copies, strict=True)
     ]
-    return (*texts_scored(texts), *texts_scored(texts, "infill_")[:1])
+    return (*texts_scored(texts), *([] if passages[0].pair else texts_scored(texts, "infill_")[:1]))
 
 
 def texts_scored(texts: Sequence[Written], prefix: str = "") -> tuple[Measured, ...]:

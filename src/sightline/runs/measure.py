@@ -55,7 +55,6 @@ class Examination:
 
         Scoring may take the costliest family ``seconds``; 0: a quarter of what the first trains for.
         """
-        from ..evaluation.passage import copies, passages
         from ..evaluation.sample import evaluation_sample
         from ..evaluation.task import task_for
 
@@ -74,20 +73,12 @@ class Examination:
             )
             _sample_to(path, sample)
         say(f"evaluation: {sample.note}")
-        drawn = passages(ground.corpus.test, ground.tokenizer, seed=first.seed, **_lengths(first.context))
+        drawn, others = _passages(ground, first)
         return cls(
             sample=sample,
             task=task_for(ground.corpus, first.source.label or None, first.seed),
             passages=drawn,
-            copies=copies(
-                ground.corpus.train,
-                ground.tokenizer,
-                count=len(drawn),
-                length=_lengths(first.context)["length"],
-                seed=first.seed,
-            )
-            if drawn
-            else (),
+            copies=others,
         )
 
     def sat_by(self, model: Model, place: Path) -> dict[str, Any]:
@@ -130,6 +121,21 @@ class Examination:
             "passages": len(self.passages),
             "passage_tokens": self.passages[0].tokens if self.passages else 0,
         }
+
+
+def _passages(ground: Ground, first: Recipe) -> tuple[tuple[Passage, ...], tuple[str, ...]]:
+    """What is to be written of the test side, and as much that was drawn from the training text."""
+    from ..evaluation.passage import copies, pair_copies, pair_passages, passages
+
+    corpus, tokenizer, seed = ground.corpus, ground.tokenizer, first.seed
+    if corpus.kind == "pairs":
+        pairs = pair_passages(corpus.test, tokenizer, seed=seed)
+        return pairs, pair_copies(corpus.train, count=len(pairs), seed=seed)
+    lengths = _lengths(first.context)
+    drawn = passages(corpus.test, tokenizer, seed=seed, **lengths)
+    if not drawn:
+        return (), ()
+    return drawn, copies(corpus.train, tokenizer, count=len(drawn), length=lengths["length"], seed=seed)
 
 
 def _lengths(context: int) -> dict[str, int]:
