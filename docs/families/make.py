@@ -30,19 +30,24 @@ WORDS = Vocabulary(256, 256, **MARKS, modes=(6, 7, 8), spares=tuple(range(9, 109
 TINY = {"layers": 4, "width": 128, "heads": 4}
 
 
-def text(documents: int) -> Rows:
-    """One row of ``TOKENS`` tokens, in so many documents of equal length."""
-    document = np.arange(TOKENS)[None] * documents // TOKENS
+def text(documents: int, pairs: bool) -> Rows:
+    """One row of ``TOKENS`` tokens in documents of equal length; of pairs, the halves of each are its sides."""
+    place, size = np.arange(TOKENS)[None], TOKENS // documents
+    document = place // size
     tokens = np.random.default_rng(1).integers(109, WORDS.size, (1, TOKENS)).astype(np.int32)
     everywhere, zero = np.ones(tokens.shape, bool), np.zeros(1, np.int64)
-    return Rows(tokens, document.astype(np.int32), zero, zero, everywhere, document, everywhere)
+    wanted = place % size >= size // 2 if pairs else everywhere
+    if pairs:
+        tokens[place % size == size // 2 - 1] = WORDS.sep
+    return Rows(tokens, document.astype(np.int32), zero, zero, everywhere, document, wanted)
 
 
 def page(name: str, kind: type[Objective]) -> str:
     """The page of one family, as Markdown."""
     objective = kind(WORDS)
     model = built(objective, Shape(**TINY, vocabulary=WORDS.padded, context=TOKENS), None)  # type: ignore[arg-type]
-    depth, one, two = model.depth, text(1), text(2)
+    pairs = objective.reads == "pairs"
+    depth, one, two = model.depth, text(1, pairs), text(2, pairs)
     asked, packed = (objective.ask(rows, Draws(1).of(rows), 0.0) for rows in (one, two))
     declared = sum(int(view.declared.sum()) for view in asked if view.declared is not None)
     found = [leak for view in (*asked, *packed, *objective.examine(one)) for leak in leaks(view, depth)]
@@ -54,7 +59,8 @@ def page(name: str, kind: type[Objective]) -> str:
     scores = [objective.score_class if told else score_of(list(half.examine(one)), depth, numbers) for half in halves]
     none = "none: it counts" if objective.stack == "table" else "none: closed form"
     kept = "yes" if all(map(cacheable, halves[0].examine(one))) else "no"
-    kept = "those of finished blocks" if objective.blocks_of else kept
+    if objective.settles:
+        kept = "those of finished blocks" if objective.blocks_of else "those of the source"
     facts = [
         ("rule, as the code has it", f"`{objective.rule.text}`".replace("|", r"\|")),  # a table's own sign
         ("score", scores[0] if len(scores) == 1 else f"{' and '.join(scores)}; their mean is a bound"),
@@ -88,7 +94,8 @@ def page(name: str, kind: type[Objective]) -> str:
         "",
         "## Derived",
         "",
-        f"From the sight alone, for a row of {TOKENS} tokens; operations for 4 layers of width 128, {WORDS.size} ids.",
+        f"From the sight alone, for a {'pair' if pairs else 'row'} of {TOKENS} tokens; "
+        f"operations for 4 layers of width 128, {WORDS.size} ids.",
         "",
         "| | |",
         "|---|---|",

@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "analogy",
     "compare",
+    "distill",
     "embed",
     "families",
     "fill",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .data import read
     from .errors import SightlineError
     from .runs.compare import compare
+    from .runs.distill import distill
     from .runs.families import families
     from .runs.forecast import forecast
     from .runs.lexicon import analogy, similar, vectors
@@ -55,6 +57,7 @@ _HOMES = {
     "SightlineError": "errors",
     "analogy": "runs.lexicon",
     "compare": "runs.compare",
+    "distill": "runs.distill",
     "embed": "runs.write",
     "families": "runs.families",
     "fill": "runs.write",

@@ -40,6 +40,7 @@ COMMANDS = {
     "train": Command("train", "train one family; the same command goes on where it stopped"),
     "generate": Command("write", "write on from a text (backward: what comes before it)"),
     "translate": Command("translate", "the targets of sources, by a model of pairs; BLEU where they are known"),
+    "distill": Command("distill", "a corpus of pairs with a model's targets in place of its own"),
     "fill": Command("write", "fill the blanks of a text"),
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
     "embed": Command("write", "one vector for each text"),

@@ -126,6 +126,8 @@ class _Owner:
     vocabulary = Vocabulary(64, 64)
     shows_nothing = False  # the shapes say so themselves
     position_tables = 1
+    by_place = tells_lengths = False
+    smooths = 0.0
 
 
 def test_learns_a_row_by_heart_on_the_real_stack(shapely: Shapely) -> None:

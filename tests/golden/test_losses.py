@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sightline.data import Document, Draws, Order, Packed, tokenized, train_tokenizer
+from sightline.data import Bins, Document, Draws, Order, Packed, RowReader, tokenized, train_tokenizer
 from sightline.objectives import FAMILIES, Objective
 from sightline.objectives.model import Model, built
 from sightline.stacks.transformer import Shape
@@ -30,14 +30,25 @@ LEARNED: dict[str, dict[str, Any]] = {
 LEARNED |= {f"two_way, {body}": {"body": body} for body in ("lstm", "original")}
 
 
+def pairs_of(text: str) -> list[Document]:
+    """Three words and the three behind them, all along the text."""
+    words = text.split()
+    places = range(0, len(words) - 5, 6)
+    return [Document(str(at), f"{' '.join(words[at : at + 3])}\t{' '.join(words[at + 3 : at + 6])}") for at in places]
+
+
 def losses(family: str, folder: Path) -> list[float]:
     """Nats per answer before each of the first steps."""
     import torch
 
     text = (HERE.parent / "texts" / "page.txt").read_bytes().decode("utf-8")
     tokenizer = train_tokenizer([text], "byte")
-    packed = Packed(tokenized([Document("page", text)], tokenizer, folder), CONTEXT, tokenizer)
     objective: Objective = FAMILIES[family.partition(",")[0]](tokenizer.vocabulary, **LEARNED[family])
+    packed: RowReader
+    if objective.reads == "pairs":
+        packed = Bins(tokenized(pairs_of(text), tokenizer, folder, pairs=True), CONTEXT, tokenizer)
+    else:
+        packed = Packed(tokenized([Document("page", text)], tokenizer, folder), CONTEXT, tokenizer)
     model: Model = built(objective, Shape(2, 32, 4, tokenizer.padded, CONTEXT, rope_base=100.0), tokenizer, seed=3)
     optimizers, order, draws = Optimizers(model, Optimization()), Order(packed.count, 3), Draws(3)
     found = []

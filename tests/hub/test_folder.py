@@ -26,6 +26,7 @@ from sightline.objectives.base import Objective
 from sightline.objectives.blank import Blank
 from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
+from sightline.objectives.cmlm import Cmlm
 from sightline.objectives.denoise import Denoise
 from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.electra import Electra
@@ -33,6 +34,7 @@ from sightline.objectives.hybrid import Hybrid
 from sightline.objectives.masked import Masked
 from sightline.objectives.mix import Mix
 from sightline.objectives.model import Model, built
+from sightline.objectives.nar import Nar
 from sightline.objectives.ngram import NGram
 from sightline.objectives.prefix import Prefix
 from sightline.objectives.two_way import TwoWay
@@ -134,11 +136,13 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     lambda v: Mix(v, members="ul2", by=2),
     lambda v: Denoise(v, encoder_layers=2, decoder_layers=1),
     lambda v: Denoise(v, "infilling", rate=0.3, start="eos"),
+    lambda v: Cmlm(v, encoder_layers=2, decoder_layers=1),
+    Nar,
 ]
 KINDS = [
     "causal", "backward", "prefix", "masked", "electra",
     "two_way", "two_way, lstm", "two_way, original", "hybrid", "diffusion", "blocks", "blank", "mix",
-    "denoise", "denoise, infilling",
+    "denoise", "denoise, infilling", "cmlm", "nar",
 ]  # fmt: skip
 
 
@@ -151,6 +155,8 @@ def test_every_family_comes_back(tokenizer: Tokenizer, tmp_path: Path, make: Cal
     assert again.stack.shape == model.stack.shape
     assert again.tokenizer.fingerprint == tokenizer.fingerprint
     assert (logits(again) == logits(model)).all()
+    if model.lengths is not None and again.lengths is not None:
+        assert (again.lengths.weight == model.lengths.weight).all() and again.lengths.barred.tolist() == [0]
     assert all(weight.requires_grad and not weight.is_meta for weight in again.parameters())
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["model_type"] == "sightline"

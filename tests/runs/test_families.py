@@ -84,6 +84,8 @@ def test_sight_is_named_by_place() -> None:
         "two_way": "past & same_stream",
         "denoise": "opening | past",
         "seq2seq": "opening | past",
+        "nar": "opening | same_stream",
+        "cmlm": "opening | same_stream",
         "linear": "near(7) & past",
         "cbow": "window(5) & ~(itself)",
     }
@@ -93,7 +95,8 @@ def test_score_classes_sides_and_stacks() -> None:
     kinds = {name: family.score_class for name, family in TOLD.items() if family.score_class != "exact"}
     bounds = {"diffusion": "bound", "block_diffusion": "bound"}
     discriminative = {"electra": "discriminative", "cbow": "discriminative"}
-    assert kinds == {"masked": "pseudo", "linear": "density", **discriminative, **bounds}
+    at_once = {"nar": "nar", "cmlm": "nar"}
+    assert kinds == {"masked": "pseudo", "linear": "density", **discriminative, **bounds, **at_once}
     sides = {name: family.given for name, family in TOLD.items() if family.given != "left"}
     both = dict.fromkeys(("masked", "electra", "diffusion", "cbow"), "both")
     assert sides == {"backward": "right", **both}
@@ -102,13 +105,15 @@ def test_score_classes_sides_and_stacks() -> None:
         "two_way": "pair",
         "denoise": "two",
         "seq2seq": "two",
+        "nar": "two",
+        "cmlm": "two",
         "ngram": "table",
         "cbow": "bag",
         "linear": "linear",
     }
     assert {name: family.reads for name, family in TOLD.items() if family.reads != "text"} == {
         "linear": "numbers",
-        "seq2seq": "pairs",
+        **dict.fromkeys(("seq2seq", "nar", "cmlm"), "pairs"),
     }
 
 

@@ -36,11 +36,11 @@ class Draft:
     ended: Ints
 
     @classmethod
-    def of(cls, canvas: Canvas) -> Draft:
-        """Nothing written yet."""
+    def of(cls, canvas: Canvas, owners: Ints | None = None) -> Draft:
+        """Nothing written yet; each line is its own owner, or has the one that is given."""
         lines = np.arange(canvas.lines)
         empty = np.zeros((canvas.lines, canvas.places))
-        return cls(canvas, lines, empty, empty.astype(np.int64), np.zeros_like(lines))
+        return cls(canvas, lines if owners is None else owners, empty, empty.astype(np.int64), np.zeros_like(lines))
 
     @property
     def writable(self) -> Bools:

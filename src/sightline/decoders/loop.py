@@ -126,6 +126,8 @@ def write(
     answers: ahead.Answers[K] | None = None,
     generator: torch.Generator | None = None,
     on_round: Callable[[Draft, int], None] | None = None,
+    owners: Ints | None = None,
+    held: View | None = None,
 ) -> Written:
     """Write every open place of a canvas.
 
@@ -144,6 +146,8 @@ def write(
         or None, round by round.
     generator : the randomness of the draws; its device is where they are made.
     on_round : called with the draft and the number of each round, or of the last of a run.
+    owners : [lines] from 0 up: lines of one owner are candidates for one text, of which the policy keeps the best.
+    held : slots that the cache holds already, which every view of the canvas begins with.
 
     Raises
     ------
@@ -152,8 +156,11 @@ def write(
     stop_ids = np.asarray(stops, dtype=np.int64)
     barred = np.setdiff1d(np.asarray(forbidden, dtype=np.int64), stop_ids)
     questions = _Questions(logits, make_cache() if make_cache is not None else None)
-    finished: list[list[Draft]] = [[] for _ in range(canvas.lines)]
-    draft = _leave(Draft.of(canvas), finished, questions, None)
+    if held is not None:
+        questions.fed = _slots(held, canvas.tokens)
+    draft = Draft.of(canvas, owners)
+    finished: list[list[Draft]] = [[] for _ in range(int(draft.owners.max(initial=-1)) + 1)]
+    draft = _leave(draft, finished, questions, None)
     number = 0
     answered: tuple[View, Tensor] | None = None  # kept while nothing is written
     if not (isinstance(policy, NextPlace) and sampling.greedy):

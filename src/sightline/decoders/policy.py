@@ -21,7 +21,7 @@ from ..errors import SightlineError
 from .draft import Asked, Bools, Draft, Floats, Ints, Move
 from .sampling import Sampling, likeliest
 
-SAMPLERS = ("refine", "surest", "random", "ancestral", "remasking")
+SAMPLERS = ("once", "refine", "surest", "random", "ancestral", "remasking")
 REMASK = 0.1  # in a round, of the sampler that is named after it
 
 
@@ -48,6 +48,13 @@ class Policy(ABC):
         return total
 
 
+class AnyOrder(Policy):
+    """Writes gaps of a given length: those of several lengths are ordered by the mean of log p (Mask-Predict)."""
+
+    def worth(self, total: float, length: int) -> float:
+        return total / max(1, length)
+
+
 def _accepted(draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None) -> Move:
     """A token drawn for every place asked, all accepted."""
     if not len(asked.line):
@@ -67,7 +74,7 @@ class NextPlace(Policy):
 
 
 @dataclass(frozen=True)
-class AllAtOnce(Policy):
+class AllAtOnce(AnyOrder):
     """Every open place in one pass, each without regard to the others."""
 
     def move(
@@ -91,7 +98,7 @@ def _lots(count: int, generator: torch.Generator | None) -> Floats:
 
 
 @dataclass(frozen=True)
-class Surest(Policy):
+class Surest(AnyOrder):
     """The surest places of each line, an even share of them a round; what is written stays (LLaDA: Nie et al., 2025).
 
     Parameters
@@ -144,7 +151,7 @@ class Surest(Policy):
 
 
 @dataclass(frozen=True)
-class Ancestral(Policy):
+class Ancestral(AnyOrder):
     """Masked diffusion run backwards: of the masks at time t, each is written by time s with chance (t - s) / t.
 
     Parameters
@@ -186,7 +193,7 @@ class Ancestral(Policy):
 
 
 @dataclass(frozen=True)
-class Refine(Policy):
+class Refine(AnyOrder):
     """Mask-Predict (Ghazvininejad et al., 2019): write everything, then open the least sure again, fewer each round.
 
     Parameters
@@ -282,7 +289,7 @@ class Beam(Policy):
 
 
 def policy_of(sampler: str, steps: int, block: int = 0, aligned: bool = False) -> Policy:
-    """The policy of a sampler's name: refine, surest, random, ancestral or remasking.
+    """The policy of a sampler's name: once, refine, surest, random, ancestral or remasking.
 
     Parameters
     ----------
@@ -298,4 +305,6 @@ def policy_of(sampler: str, steps: int, block: int = 0, aligned: bool = False) -
         return Surest(steps, block, aligned, by="confidence" if sampler == "surest" else "chance")
     if block:
         raise SightlineError(f"the sampler {sampler} writes no blocks", "Use surest or random with blocks")
+    if sampler == "once":
+        return AllAtOnce()
     return Refine(steps) if sampler == "refine" else Ancestral(steps, REMASK if sampler == "remasking" else 0.0)

@@ -94,9 +94,9 @@ def whole_texts(model: Model, sample: Sample) -> list[Measured]:
     concave): it is a bound.
     """
     columns = model.objective.columns
-    if model.objective.score_class == "exact" and "whole text" not in columns:
+    if model.objective.score_class in ("exact", "nar") and "whole text" not in columns:
         why = f"{model.objective.family}, as it was set, was not trained to write whole texts"
-        return [Measured.none("bits_per_byte", UNIT, "exact", "whole text", why)]
+        return [Measured.none("bits_per_byte", UNIT, model.objective.score_class, "whole text", why)]
     column: Column | Literal[""] = "whole text" if "whole text" in columns else next(iter(columns), "")
     found = _by_halves(model, sample, "bits_per_byte", column, lambda piece: (piece.first, piece.last))
     if len(found) == 1 or found[0].missing:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.chrf import CHRF, CHRFScore
 
 from ..errors import SightlineError
 
@@ -37,6 +37,15 @@ class CorpusScore:
         return f"{self.name} {self.value:.2f} ({self.low:.2f} to {self.high:.2f})  {self.signature}"
 
 
+class _Chrf(CHRF):
+    """chrF whose drawn scores are all of one type: sacreBLEU takes no mean of some in float32 and some that are 0."""
+
+    def _compute_score_from_stats(self, stats: list[int]) -> CHRFScore:
+        found = super()._compute_score_from_stats(stats)
+        found.score = float(found.score)
+        return found
+
+
 def translation_scores(
     written: Sequence[str], references: Sequence[str], draws: int = DRAWS
 ) -> tuple[CorpusScore, ...]:
@@ -53,7 +62,7 @@ def translation_scores(
             f"{len(written):,} texts do not stand beside {len(references):,} references", "Give one for each"
         )
     scores = []
-    for metric in (BLEU(tokenize=_cut(references), effective_order=False), CHRF()):
+    for metric in (BLEU(tokenize=_cut(references), effective_order=False), _Chrf()):
         found = metric.corpus_score(list(written), [list(references)], n_bootstrap=draws if len(written) > 1 else 1)
         half = float(getattr(found, "_ci", 0.0)) if len(written) > 1 else 0.0
         middle = float(getattr(found, "_mean", found.score)) if half > 0 else found.score

@@ -28,7 +28,7 @@ from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..files import read_json, whole_folder
 from ..objectives.base import Objective
-from ..objectives.model import Model, paired, token_table
+from ..objectives.model import Model, lengths_of, paired, token_table
 from ..stacks.bag import Bag, BagHead
 from ..stacks.head import Head
 from ..stacks.hogwild import Manner
@@ -375,8 +375,11 @@ def _assembled(
     with torch.device("meta"):
         hollow = _hollow(form, ids, tokenizer)
         head = form.head(hollow, ids.unpredictable)
+        lengths = lengths_of(form.shape) if objective.tells_lengths else None
     shapes = {f"stack.{name}": tensor.shape for name, tensor in hollow.state_dict().items()}
     shapes |= {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
+    if lengths is not None:
+        shapes |= {f"lengths.{name}": tensor.shape for name, tensor in lengths.state_dict().items()}
     if form.tied:
         shapes.pop("head.weight")
     if architecture is None:
@@ -389,7 +392,10 @@ def _assembled(
         head.weight = token_table(hollow).weight
     if isinstance(head, Head):
         head.barred = torch.as_tensor(ids.unpredictable, dtype=torch.long)
-    return Model(objective, hollow, head, tokenizer)
+    if lengths is not None:
+        lengths.load_state_dict(_under("lengths.", state), assign=True)
+        lengths.barred = torch.zeros(1, dtype=torch.long)  # a length of 0
+    return Model(objective, hollow, head, tokenizer, lengths=lengths)
 
 
 def _hollow(form: Form, ids: Vocabulary, tokenizer: Tokenizer) -> Transformer | Pair | Two:

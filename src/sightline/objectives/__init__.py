@@ -10,6 +10,7 @@ from .blank import Blank
 from .block_diffusion import BlockDiffusion
 from .causal import Causal
 from .cbow import CBOW
+from .cmlm import Cmlm
 from .denoise import Denoise
 from .diffusion import Diffusion
 from .electra import Electra
@@ -17,6 +18,7 @@ from .hybrid import Hybrid
 from .linear import LinearAR
 from .masked import Masked
 from .mix import Mix
+from .nar import Nar
 from .ngram import NGram
 from .permuted import Permuted
 from .prefix import Prefix
@@ -41,6 +43,8 @@ FAMILIES: dict[str, type[Objective]] = {
         TwoWay,
         Denoise,
         Seq2Seq,
+        Nar,
+        Cmlm,
         CBOW,
         NGram,
         LinearAR,
@@ -54,6 +58,7 @@ __all__ = [
     "Blank",
     "BlockDiffusion",
     "Causal",
+    "Cmlm",
     "Denoise",
     "Diffusion",
     "Electra",
@@ -62,6 +67,7 @@ __all__ = [
     "Masked",
     "Mix",
     "NGram",
+    "Nar",
     "Objective",
     "Permuted",
     "Prefix",

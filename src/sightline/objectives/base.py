@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Column = Literal["whole text", "continuation", "infilling", "next number"]
 Given = Literal["left", "right", "both"]
 Stack = Literal["transformer", "pair", "two", "table", "bag", "linear"]
-Sampler = Literal["next", "refine", "surest", "random", "ancestral", "remasking"]
+Sampler = Literal["next", "once", "refine", "surest", "random", "ancestral", "remasking"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ class Objective(ABC):
     fills_from: ClassVar[Given | None] = None  # what is known of a blank's sides; None: what it writes from
     shows_nothing: ClassVar[bool] = False  # some of its slots show no token, and need a vector in its stead
     sampler: ClassVar[Sampler] = "next"
+    settles: ClassVar[bool] = False  # a view of a canvas says which of its states are settled, though others change
+    by_place: ClassVar[bool] = False  # all its slots may show the same: only where each stands tells them apart
+    tells_lengths: ClassVar[bool] = False  # its encoder tells how long a target is, by a head of its own
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
 
     @property
@@ -177,6 +180,10 @@ class Objective(ABC):
     def two_sided(self) -> Objective:
         """The family as it is read with both sides given: another where it has two ways to be read, else itself."""
         return self
+
+    def lengths(self, view: View) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where ``tells_lengths``: slots [lines, n] that tell a length each, and these; 0: not asked."""
+        raise NotImplementedError(f"{self.family} tells no lengths")
 
     def counts(self, views: list[View]) -> dict[str, float]:
         """The answers of each term's name, from the views alone: what a term's total is divided by."""

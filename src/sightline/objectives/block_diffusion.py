@@ -48,6 +48,7 @@ class BlockDiffusion(Diffusion):
     title: ClassVar[str] = "block diffusion (BD3-LM): blocks left to right, diffusion within a block"
     decoder: ClassVar[str] = "block by block, finished blocks cached; within a block the surest first"
     writes_from: ClassVar[Given] = "left"
+    settles: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

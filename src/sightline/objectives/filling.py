@@ -156,6 +156,10 @@ def fill(
     if candidates < 1:
         raise SightlineError(f"{candidates} candidates leave nothing to choose", "Use 1 or more")
     must_write(model)
+    if model.objective.reads == "pairs":
+        raise SightlineError(
+            f"{model.objective.family} writes targets of sources, and fills no blanks", "Use translate"
+        )
     model = model.two_sided
     side, in_order = model.objective.fills_from or model.objective.writes_from, model.objective.fills_in_order
     pen = Pen.of(model, sampling or (GREEDY if side == "both" or in_order else USUAL), seed)

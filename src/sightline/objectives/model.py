@@ -43,11 +43,13 @@ class Answers:
     ----------
     total : sum of weight * nats, with its gradient.
     nats, logsumexp : [lines, most_asks], without gradient; 0 where a line asks less.
+    lengths : grades of the lengths that were told beside them, [lines, n]; None: the family tells none.
     """
 
     total: Tensor
     nats: Tensor
     logsumexp: Tensor
+    lengths: Answers | None = None
 
 
 class Model(nn.Module):
@@ -61,6 +63,7 @@ class Model(nn.Module):
     tokenizer : text to ids and back; None where the model reads numbers.
     generator : a model that proposes tokens to this one, where the family has one (see ``Objective.generator``); its
         stack shares the tables of this one's. It answers the views that ask for tokens, this one those that judge.
+    lengths : states of an encoder in, nats of lengths out, where the family tells lengths; it never answers 0.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Model(nn.Module):
         head: nn.Module,
         tokenizer: Tokenizer | None,
         generator: Model | None = None,
+        lengths: Head | None = None,
     ) -> None:
         super().__init__()
         rows = stack.shape.vocabulary if isinstance(stack, Transformer | Pair | Two) else objective.vocabulary.padded
@@ -101,12 +105,24 @@ class Model(nn.Module):
                 f"{objective.family} tells places in {objective.position_tables} dimensions, the stack in one",
                 "Begin with fresh weights: leave --from away",
             )
+        if objective.by_place and isinstance(stack, Two) and not stack.shape.by_place:
+            raise SightlineError(
+                f"{objective.family} tells hidden places apart by where they stand, which this stack is not told "
+                f"(positions: {stack.shape.positions})",
+                "Begin with fresh weights, or with a stack of learned or sinusoidal positions",
+            )
+        if objective.tells_lengths and lengths is None:
+            raise SightlineError(
+                f"{objective.family} tells how long a target is, for which this model has no head",
+                "Begin with fresh weights, or with a model of cmlm or nar",
+            )
         self.objective = objective
         self.stack = stack
         self.head = head
         self.tokenizer = cast("Tokenizer", tokenizer)
         self.numbers = tokenizer is None  # it reads numbers, and no verb of texts may be asked of it
         self.generator = generator
+        self.lengths = lengths
         self._kernel: Kernel | None = None
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
 
@@ -276,15 +292,24 @@ class Model(nn.Module):
         """Nats of the view's answers over the rows' tokens [rows, positions]."""
         if (other := self.answering(view)) is not self:
             return other.grade(view, tokens)
-        return self._graded(view, tokens, self._asked(self._index(view), self.states(view, tokens)))
+        states = self.states(view, tokens)
+        graded = self._graded(view, tokens, self._asked(self._index(view), states))
+        return graded if self.lengths is None else replace(graded, lengths=self._lengths_graded(view, states))
 
     def _graded(self, view: View, tokens: NDArray[Any], picked: Tensor) -> Answers:
-        shape = picked.shape[:2]
-        answers = on_device(view.answers(tokens), picked.device)
-        weights = on_device(view.answer_weights(), picked.device)
         more = {"smoothing": share} if (share := self.objective.smooths) else {}  # not every head can
-        graded = self.head(picked.flatten(0, 1), answers.flatten(), weights.flatten(), **more)
-        return Answers(graded.total, graded.nats.view(shape), graded.logsumexp.view(shape))
+        return _graded_by(self.head, picked, view.answers(tokens), view.answer_weights(), **more)
+
+    def _lengths_graded(self, view: View, states: Tensor) -> Answers:
+        slots, lengths = self.objective.lengths(view)
+        picked = self._asked(on_device(slots, states.device), states)
+        return _graded_by(cast(Head, self.lengths), picked, lengths, (lengths > 0).astype(np.float32))
+
+    def length_logits(self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache | None = None) -> Tensor:
+        """Logits [lines, lengths from 0 up] of how long the target of each line's one document is."""
+        slots, _ = self.objective.lengths(view)
+        states = self._asked(on_device(slots, self.device), self.states(view, tokens, cache))
+        return cast(Head, self.lengths).logits(states[:, 0])
 
     def grade_and_draw(
         self, view: View, tokens: NDArray[Any], lots: NDArray[np.float64], temperature: float
@@ -336,6 +361,8 @@ class Model(nn.Module):
         for view in self.objective.infill(rows) if infill else self.objective.examine(rows):
             graded = self.grade(view, rows.tokens)
             per_line = (graded.nats.double().cpu().numpy() * view.answer_weights()).sum(1)
+            if graded.lengths is not None:
+                per_line += graded.lengths.nats.double().cpu().numpy().sum(1)
             np.add.at(nats, view.lines_of, per_line)
             np.add.at(asked, view.lines_of, (view.answer_weights() > 0).sum(1))
         return nats, asked
@@ -368,6 +395,13 @@ class Model(nn.Module):
         return stack.flops(view.slots.lines * view.slots.count, pairs) + head
 
 
+def _graded_by(head: nn.Module, picked: Tensor, answers: NDArray[Any], weights: NDArray[Any], **more: float) -> Answers:
+    """Grades of answers [lines, n], with their weights, given states [lines, n, width]."""
+    right, weight = (on_device(part, picked.device).flatten() for part in (answers, weights))
+    graded = head(picked.flatten(0, 1), right, weight, **more)
+    return Answers(graded.total, graded.nats.view(answers.shape), graded.logsumexp.view(answers.shape))
+
+
 def built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed: int = 0, make: Make = HOUSE) -> Model:
     """A fresh model of a family, with its generator if it has one; the same seed gives the same weights.
 
@@ -394,6 +428,7 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
         shape,
         blank=shape.blank or objective.shows_nothing,
         position_tables=max(shape.position_tables, objective.position_tables),
+        positions="sinusoidal" if objective.by_place and not shape.by_place else shape.positions,
     )
     body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):
@@ -411,7 +446,8 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
         else:
             barred, tied = objective.vocabulary.unpredictable, token_table(stack) if make.tied else None
             head = Head(shape.width, shape.vocabulary, barred, tied, make.head_bias, make.transform)
-    model = Model(objective, stack, head, tokenizer)
+        lengths = lengths_of(shape) if objective.tells_lengths else None
+    model = Model(objective, stack, head, tokenizer, lengths=lengths)
     if objective.generator is not None:
         proposing, share = objective.generator
         model.generator = _built(proposing, narrowed(shape, share), tokenizer, seed + 1, make)
@@ -429,6 +465,11 @@ def two_of(objective: Objective, shape: Shape) -> Two:
     """A fresh encoder and decoder of the depths that the family wants of a size."""
     encoder, decoder = objective.depths(shape.layers)
     return Two(replace(shape, layers=encoder + decoder), decoder)
+
+
+def lengths_of(shape: Shape) -> Head:
+    """A fresh head that tells lengths of 1 up to the context."""
+    return Head(shape.width, shape.context + 1, np.zeros(1, dtype=np.int64))
 
 
 def token_table(stack: nn.Module) -> nn.Embedding:

@@ -31,6 +31,7 @@ USUAL = Sampling(temperature=0.8, top_p=0.95)
 LINES = 32  # texts written together
 WAYS = {"left": "left to right", "right": "right to left"}
 ORDERS = {
+    "once": "all places at once",
     "refine": "refinement",
     "surest": "the surest places first,",
     "random": "places in drawn order,",
@@ -95,7 +96,7 @@ class Pen:
             [] if pairs else end,
             middle,
             np.flatnonzero(vocabulary.is_special),
-            model.objective.blocks_of > 0 or all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
+            model.objective.settles or all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
         )
 
     def check_room(self, parts: Sequence[Ids | int]) -> None:
@@ -208,6 +209,10 @@ class Course:
                 f"{objective.family} {'writes one place after the other' if own == 'next' else 'has no next place'}",
                 "Leave the sampler and the blocks away",
             )
+        if own == "once" and sampler not in ("", own):
+            raise SightlineError(
+                f"{objective.family} learned to write in one pass, not by {sampler}", "Use cmlm for several rounds"
+            )
         if size and block not in (0, size):
             raise SightlineError(f"{objective.family} was trained with blocks of {size}, not {block}", "Leave it away")
         return cls(sampler or own, iterations, size or block, size > 0)
@@ -222,6 +227,8 @@ class Course:
         """How many rounds so many places take, at most."""
         if self.sampler == "next":
             return length
+        if self.sampler == "once":
+            return 1
         if not self.block:
             return self.iterations
         return min(self.iterations, self.block) * (-(-length // self.block) + self.aligned)
@@ -230,5 +237,7 @@ class Course:
         """The course in words."""
         if self.sampler == "next":
             return WAYS[side]
+        if self.sampler == "once":
+            return ORDERS[self.sampler]
         blocks = f" for each block of {self.block}" if self.block else ""
         return f"{ORDERS[self.sampler]} in {self.iterations} rounds{blocks}"

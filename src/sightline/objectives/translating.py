@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..decoders.canvas import Canvas
-from ..decoders.policy import Beam, NextPlace, Policy
-from ..decoders.sampling import GREEDY
+from ..decoders.policy import Beam, Policy
+from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
+from .lengths import by_lengths, without_repeats
 from .model import Model
-from .pen import Ids, Pen, Text, must_write, reading
+from .pen import Course, Ids, Pen, Text, must_write, reading
 
 SLOTS = 8192  # of sources and targets written together, of all beams
 LONGER = 16  # tokens that a target may have beyond twice its source's
@@ -23,6 +24,12 @@ def translate(
     beams: int = 1,
     length_penalty: float = 1.0,
     length: int = 0,
+    candidates: int = 5,
+    iterations: int = 10,
+    sampler: str = "",
+    block: int = 0,
+    merge: bool = False,
+    sampling: Sampling = GREEDY,
     slots: int = SLOTS,
     seed: int = 0,
 ) -> list[Text]:
@@ -30,8 +37,15 @@ def translate(
 
     Parameters
     ----------
-    beams : width of the search; 1: the likeliest token after token. length_penalty : see ``Beam``.
+    beams : width of the search of a family that writes left to right; 1: the likeliest token after token.
+    length_penalty : see ``Beam``.
     length : most tokens of a target; 0: twice those of its source and a few, within the model's context.
+    candidates : lengths that are tried for each source, where a family tells lengths (nar, cmlm).
+    iterations : rounds in which such a family writes; of each block, where there are blocks.
+    sampler, block : which places it writes when (see ``decoders/policy.py``); none: its own. Easy first is ``surest``
+        in as many rounds as there are places, left to right is ``surest`` with blocks of 1.
+    merge : of equal tokens side by side keep one, as places that do not know of each other repeat themselves.
+    sampling : how tokens are drawn.
     slots : places that are worked on together, which bounds memory.
     seed : of whatever a family draws.
 
@@ -46,7 +60,10 @@ def translate(
         )
     if length < 0 or slots < 1:
         raise SightlineError(f"a length of {length} in {slots} slots writes nothing", "Use 0 for the usual, or more")
-    pen = Pen.of(model, GREEDY, seed)
+    pen, lengths = Pen.of(model, sampling, seed), model.objective.tells_lengths
+    course = Course.of(model.objective, sampler, iterations, block)
+    if candidates < 1:
+        raise SightlineError(f"{candidates} lengths leave nothing to choose", "Use 1 or more")
     encoded = [[*pen.start, *model.tokenizer.encode(source).tolist(), *pen.middle] for source in sources]
     for source, ids in zip(sources, encoded, strict=True):
         if len(ids) > model.context:
@@ -54,22 +71,34 @@ def translate(
                 f"a source of {len(ids)} tokens exceeds the model's context, {model.context}: {source[:40]!r}...",
                 "Shorten it, or cut it into sentences",
             )
-    policy: Policy = NextPlace() if beams == 1 else Beam(beams, length_penalty)
-    how = f"left to right, {f'beam of {beams}' if beams > 1 else 'the likeliest token'}"
+    beams = 1 if lengths else beams
+    policy = course.policy if beams == 1 else Beam(beams, length_penalty)
+    how = f"{course.words('left')}, {f'beam of {beams}' if beams > 1 else sampling}"
+    how += f", {candidates} lengths" if lengths else ""
     texts = [Text("", ("",), "left", how, 0.0)] * len(sources)
     order = sorted((at for at, source in enumerate(sources) if source.strip()), key=lambda at: len(encoded[at]))
     with bar("writing", len(order), "texts") as shown, reading(model):
         while order:
-            batch = _together(order, encoded, pen, length, slots // max(1, beams))
+            batch = _together(order, encoded, pen, length, slots // max(1, candidates if lengths else beams))
             del order[len(order) - len(batch) :]
-            canvas = Canvas.laid([[encoded[at], _room(encoded[at], model.context, length)] for at in batch])
-            done = pen.write(canvas, policy, model.objective.stops)
-            for line, owner in enumerate(done.owners):
-                new = done.canvas.tokens[line][done.canvas.inside[line] & ~done.canvas.given[line]].tolist()
-                text = model.tokenizer.decode(new)
-                texts[batch[int(owner)]] = Text(text, (text,), "left", how, float(done.total[line]))
+            given = [encoded[at] for at in batch]
+            if lengths:
+                written, logprobs = by_lengths(pen, given, policy, candidates, length or model.context)
+            else:
+                written, logprobs = _in_order(pen, given, policy, length)
+            for at, new, logprob in zip(batch, written, logprobs, strict=True):
+                text = model.tokenizer.decode(without_repeats(new) if merge else new)
+                texts[at] = Text(text, (text,), "left", how, logprob)
             shown.advance(len(batch))
     return texts
+
+
+def _in_order(pen: Pen, sources: list[Ids], policy: Policy, length: int) -> tuple[list[Ids], list[float]]:
+    """The target of each source, up to what stops it, and the sum of its log p."""
+    canvas = Canvas.laid([[ids, _room(ids, pen.model.context, length)] for ids in sources])
+    done = pen.write(canvas, policy, pen.model.objective.stops)
+    written = done.canvas.inside & ~done.canvas.given
+    return [ids[here].tolist() for ids, here in zip(done.canvas.tokens, written, strict=True)], done.total.tolist()
 
 
 def _room(ids: Ids, context: int, length: int) -> int:

@@ -16,6 +16,7 @@ from ..progress import bar
 from .base import Given
 from .model import Model
 from .pen import LINES, USUAL, Course, Ids, Pen, Text, must_write, piece_after, reading, trimmed
+from .translating import translate
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,15 @@ def generate(
         family that does not write.
     """
     must_write(model)
+    if model.objective.tells_lengths:
+        if n_best > 1 or engine is not None:
+            raise SightlineError(
+                f"{model.objective.family} writes one target of a source, by our own loop", "Leave n and engine away"
+            )
+        return translate(
+            model, prompts, beams=beams, length=length, iterations=iterations, sampler=sampler, block=block,
+            sampling=sampling or USUAL, seed=seed,
+        )  # fmt: skip
     side = model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if beams > 1 else USUAL), seed)
     course = Course.of(model.objective, sampler, iterations, block)

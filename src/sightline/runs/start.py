@@ -44,7 +44,9 @@ def begun_with(wanted: Recipe) -> Model | None:
             f"Use --context {model.context}",
         )
     objective = FAMILIES[wanted.family](model.objective.vocabulary, **wanted.fields)
-    Whole(objective, model.stack, model.head, model.tokenizer)  # refuses a stack that lacks what the family needs
+    Whole(
+        objective, model.stack, model.head, model.tokenizer, lengths=model.lengths
+    )  # refuses a stack that lacks what the family needs
     return model
 
 
@@ -61,7 +63,8 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     if begun is not None:
         if recipe.dropout:
             dropping(begun.stack, recipe.dropout)
-        return Whole(objective, begun.stack, begun.head, ground.tokenizer, begun.generator).to(recipe.device)
+        model = Whole(objective, begun.stack, begun.head, ground.tokenizer, begun.generator, begun.lengths)
+        return model.to(recipe.device)
     shape = sizes.shape(recipe.size, ground.tokenizer.padded, recipe.context)
     model = built(objective, shape, ground.tokenizer, recipe.seed, makes.make(recipe.make))
     if recipe.dropout:  # of whatever make: it is a matter of training

@@ -63,6 +63,11 @@ def translate(
     beams: int = 5,
     length_penalty: float = 1.0,
     length: int = 0,
+    candidates: int = 5,
+    iterations: int = 10,
+    sampler: str = "",
+    block: int = 0,
+    merge: bool = False,
     part: Literal["train", "dev", "test"] = "test",
     sides: str = "",
     out: Path | None = None,
@@ -79,13 +84,19 @@ def translate(
         sightline translate runs/mine/model "A dog runs on the beach."
         sightline translate runs/mine/model news.en --out news.de
         sightline translate runs/mine/model multi30k/ --sides en-de --part test
+        sightline translate runs/cmlm/model news.en --out news.de --iterations 4 --candidates 5
 
     Args:
         folder: a model folder, or the folder of a run.
         sources: texts, a file with a source in each line, or a corpus of pairs.
-        beams: width of the search; 1: the likeliest token after token.
+        beams: width of the search, where a family writes left to right; 1: the likeliest token after token.
         length_penalty: finished texts are ordered by log p / tokens ** this.
         length: most tokens of a target; 0: twice those of its source and a few.
+        candidates: how many lengths are tried, where a family tells lengths (nar, cmlm).
+        iterations: in how many rounds it writes (nar in one).
+        sampler: which places it writes when: refine, once, surest, ... (see generate). Default: its own.
+        block: with surest, places that are finished before the next so many are begun; 1: left to right.
+        merge: of equal tokens side by side keep one: what is written at once may repeat itself.
         part: of a corpus of pairs, which side of its split.
         sides: of a corpus of pairs, which are source and target (see train).
         out: write the targets to this file, a line each; the same command goes on where it was stopped.
@@ -102,13 +113,15 @@ def translate(
     given, truths = _given(several(sources), part, sides)
     if not given:
         raise SightlineError("no source was given", "Give a text, a file with one in each line, or a corpus of pairs")
+    settings: dict[str, Any] = {
+        "beams": beams, "length_penalty": length_penalty, "length": length, "candidates": candidates,
+        "iterations": iterations, "sampler": sampler, "block": block, "merge": merge, "seed": seed,
+    }  # fmt: skip
     how: list[str] = []
     with ready(folder, "", device, threads, dtype) as (path, model):
 
         def work(few: Sequence[str]) -> list[str]:
-            found = written(
-                model, few, beams=beams, length_penalty=length_penalty, length=length, slots=slots, seed=seed
-            )
+            found = written(model, few, **settings, slots=slots)
             how[:] = [found[0].how]
             return [_line(text.text) for text in found]
 
@@ -116,7 +129,7 @@ def translate(
             texts = work(given)
         else:
             weights = file_fingerprint(path / "model.safetensors")
-            mark = fingerprint(weights, "\n".join(given), beams, length_penalty, length, seed)
+            mark = fingerprint(weights, "\n".join(given), *settings.values())
             aside = Path(out).with_name(f".{Path(out).name}.shards")
             say(f"{len(given):,} sources; what is done lies in {aside} until all are")
             texts = list(in_shards(given, aside, mark, work))
@@ -125,7 +138,8 @@ def translate(
             handle.write("".join(f"{text}\n" for text in texts))
         forget(Path(out).with_name(f".{Path(out).name}.shards"))
     scores = translation_scores(texts, truths) if truths else ()
-    again = f"sightline translate {shlex.quote(str(path))} {shlex.quote(given[0][:40])} --beams 1"
+    quicker = "--candidates 1" if model.objective.tells_lengths else "--beams 1"
+    again = f"sightline translate {shlex.quote(str(path))} {shlex.quote(given[0][:40])} {quicker}"
     told = how[0] if how else "taken from shards"
     result = Translations(path, model.objective.family, tuple(given), tuple(texts), told, scores, out, again)
     if json is not None:

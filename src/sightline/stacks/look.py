@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document, same_stream
+from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document, same_stream, settled
 from ..sight.rule import FIELDS
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ def kernel_for(view: View) -> Kernel:
     one_document = bool(((document == document[:, :1]) | ~real).all()) and bool(real[:, 0].all())
     if not one_document:
         return "mask"
-    demands = set(view.whole_sight.demands) - {same_document, everything}
-    if same_stream in demands and bool((view.slots.stream == view.slots.stream[0, 0]).all()):
-        demands -= {same_stream}
+    rule = view.whole_sight
+    if bool((view.slots.stream == view.slots.stream[0, 0]).all()):
+        rule = settled(rule, same_stream, True)
+    demands = set(rule.demands) - {same_document, everything}
     if not demands and bool(real.all()):
         return "full"
     rising = bool((np.diff(view.slots.order, axis=1) > 0).all())

@@ -124,6 +124,11 @@ class Shape:
         return self.table_width or self.width
 
     @property
+    def by_place(self) -> bool:
+        """Whether each slot is told where it stands, and not only how far others are."""
+        return self.positions in ("learned", "sinusoidal")
+
+    @property
     def attention_scale(self) -> float:
         return self.scale or self.of_head**-0.5
 

@@ -113,7 +113,7 @@ class Optimizers:
     ) -> None:
         self.settings = settings
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-        heads = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "head"]
+        heads = [module for name, module in model.named_modules() if name.rpartition(".")[2] in ("head", "lengths")]
         tables |= {id(weight) for head in heads if (weight := getattr(head, "weight", None)) is not None}
         for module in model.modules():
             # A module says it, since a weight that is loaded, sharded or copied is another tensor.
