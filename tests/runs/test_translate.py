@@ -91,6 +91,26 @@ def test_every_other_verb(finished: Path, tmp_path: Path, capsys: pytest.Capture
     assert seen["declared"] == seen["measured"] and seen["leaks"] == []
 
 
+def test_families_of_pairs_and_of_texts_are_compared_on_pairs(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "compare", str(corpus), "--families", "seq2seq,causal,prefix,cmlm,masked", "--budget", "4steps", "--context", "64",
+        "--batch", "4", "--tokenizer", "byte", "--threads", "1", "--device", "cpu", "--dtype", "float32",
+        "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    assert main(words) == 0
+    told = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    for family in told["families"]:
+        scores = {one["name"]: one for one in family["scores"]}
+        assert scores["bits_per_byte"]["value"] is None  # of a pair only the target is asked
+        assert (scores["continuation_bits_per_byte"]["value"] is None) == (family["family"] == "masked")
+        assert (scores["chrf"]["value"] is None) == (family["family"] == "masked")
+    classes = {one["family"]: one["score_class"] for one in told["families"]}
+    assert classes["cmlm"] == "nar" and classes["seq2seq"] == "exact"
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 def test_long_work_goes_on_where_it_stopped(tmp_path: Path) -> None:
     texts, done = [str(number) for number in range(10)], []
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics.chrf import CHRF
 
-from ..decoders.sampling import GREEDY, Sampling
+from ..decoders.sampling import Sampling
 from ..objectives.filling import fill
 from ..objectives.model import Model
 from ..objectives.pen import Text
@@ -93,13 +93,11 @@ def written_by(
 def _targets(model: Model, passages: Sequence[Passage]) -> Writing:
     """The likeliest target of each source: by a family of pairs, or by one that goes on behind a source."""
     sources = [passage.left for passage in passages]
-    if model.objective.reads == "pairs":
-        texts = translate(model, sources)
-    elif model.objective.writes_from == "left" and "continuation" in model.objective.columns:
-        texts = generate(model, sources, length=passages[0].tokens + 1, sampling=GREEDY, paired=True)
-    else:
-        why = f"{model.objective.family} writes no target behind a source"
+    objective = model.objective
+    if objective.reads != "pairs" and (objective.writes_from != "left" or "continuation" not in objective.columns):
+        why = f"{objective.family} writes no target behind a source"
         return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in NAMES), ())
+    texts = translate(model, sources, of_texts=objective.reads != "pairs")
     written = [
         Written("continuation", f"{passage.left}\n", text.given, text.pieces[0], passage.truth, text.how)
         for passage, text in zip(passages, texts, strict=True)

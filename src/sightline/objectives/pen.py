@@ -81,11 +81,12 @@ class Pen:
     caches: bool
 
     @classmethod
-    def of(cls, model: Model, sampling: Sampling, seed: int) -> Pen:
+    def of(cls, model: Model, sampling: Sampling, seed: int, pairs: bool = False) -> Pen:
+        """A pen for a model, which learned ``pairs`` as texts if its family does not read pairs anyway."""
         vocabulary = model.objective.vocabulary
         start = [mark for mark in (vocabulary.bos, vocabulary.cls) if mark >= 0][:1]
         end = [mark for mark in (vocabulary.eos, vocabulary.sep) if mark >= 0][:1]
-        pairs = model.objective.reads == "pairs"
+        pairs = pairs or model.objective.reads == "pairs"
         middle = [vocabulary.sep] if pairs else []
         sample = Rows.of([np.array([*start, *vocabulary.ordinary[:3], *middle, *end])], model.tokenizer)
         return cls(

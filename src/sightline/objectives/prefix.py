@@ -111,7 +111,7 @@ class Prefix(Objective):
         rest = self._rest(rows, split)
         return [masks.hiding(self._view(rows, split), rest, self.at_mask, self.hide, draws, self.vocabulary)]
 
-    def _split(self, rows: Rows, draws: RowDraws) -> NDArray[np.float64]:
+    def _split(self, rows: Rows, draws: RowDraws) -> NDArray[np.floating]:
         """The opening of each document is one token with probability ``empty``, else uniform in [1, length).
 
         That of a pair is its source.

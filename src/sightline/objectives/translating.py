@@ -32,6 +32,7 @@ def translate(
     sampling: Sampling = GREEDY,
     slots: int = SLOTS,
     seed: int = 0,
+    of_texts: bool = False,
 ) -> list[Text]:
     """The likeliest target of each source, in the order of the sources; an empty source has an empty target.
 
@@ -48,19 +49,20 @@ def translate(
     sampling : how tokens are drawn.
     slots : places that are worked on together, which bounds memory.
     seed : of whatever a family draws.
+    of_texts : the model's family reads texts and learned pairs as such, a target behind its source.
 
     Raises
     ------
     SightlineError : a family that reads no pairs, settings that make no sense, or a source beyond the context.
     """
     must_write(model)
-    if model.objective.reads != "pairs":
+    if model.objective.reads != "pairs" and not of_texts:
         raise SightlineError(
             f"{model.objective.family} was not trained on pairs", "Use a model of seq2seq or its like, or generate"
         )
     if length < 0 or slots < 1:
         raise SightlineError(f"a length of {length} in {slots} slots writes nothing", "Use 0 for the usual, or more")
-    pen, lengths = Pen.of(model, sampling, seed), model.objective.tells_lengths
+    pen, lengths = Pen.of(model, sampling, seed, of_texts), model.objective.tells_lengths
     course = Course.of(model.objective, sampler, iterations, block)
     if candidates < 1:
         raise SightlineError(f"{candidates} lengths leave nothing to choose", "Use 1 or more")
