@@ -95,8 +95,8 @@ def test_families_of_pairs_and_of_texts_are_compared_on_pairs(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
-        "compare", str(corpus), "--families", "seq2seq,causal,prefix,cmlm,masked", "--budget", "4steps", "--context", "64",
-        "--batch", "4", "--tokenizer", "byte", "--threads", "1", "--device", "cpu", "--dtype", "float32",
+        "compare", str(corpus), "--families", "seq2seq,causal,prefix,cmlm,masked", "--budget", "4steps",
+        "--context", "64", "--batch", "4", "--tokenizer", "byte", "--threads", "1", "--device", "cpu", "--dtype", "float32",
         "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     assert main(words) == 0

@@ -94,6 +94,9 @@ def whole_texts(model: Model, sample: Sample) -> list[Measured]:
     concave): it is a bound.
     """
     columns = model.objective.columns
+    if sample.sep >= 0:
+        why = "a pair is no text: its target is scored, given its source"
+        return [Measured.none("bits_per_byte", UNIT, model.objective.score_class, "whole text", why)]
     if model.objective.score_class in ("exact", "nar") and "whole text" not in columns:
         why = f"{model.objective.family}, as it was set, was not trained to write whole texts"
         return [Measured.none("bits_per_byte", UNIT, model.objective.score_class, "whole text", why)]
