@@ -96,8 +96,8 @@ def test_families_of_pairs_and_of_texts_are_compared_on_pairs(
 ) -> None:
     words = [
         "compare", str(corpus), "--families", "seq2seq,causal,prefix,cmlm,masked", "--budget", "4steps",
-        "--context", "64", "--batch", "4", "--tokenizer", "byte", "--threads", "1", "--device", "cpu", "--dtype", "float32",
-        "--out", str(tmp_path / "run"),
+        "--context", "64", "--batch", "4", "--tokenizer", "byte", "--threads", "1", "--device", "cpu",
+        "--dtype", "float32", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     assert main(words) == 0
     told = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
