@@ -1,4 +1,4 @@
-"""Multi30k, English to German, test 2016: BLEU, chrF and speed of the ways to write a target, from raw and distilled text.
+"""Multi30k, English to German, test 2016: BLEU, chrF and speed of the ways to write a target, raw and distilled.
 
     python benchmarks/translation.py                       tiny, on two cores, an hour; give it again to go on
     python benchmarks/translation.py --size full --device cuda
@@ -20,12 +20,12 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import RESULTS, described, write
+from machine import data_folder, described, write
 
 import sightline as sl
 from sightline import hub
@@ -53,11 +53,12 @@ class Size:
     deep: tuple[int, int]  # layers of encoder and decoder
     shallow: tuple[int, int]
     singles: int  # sentences that are written one at a time
+    slots: tuple[int, ...]  # that are tried for the largest batch
 
 
 SIZES = {
-    "tiny": Size("tiny", 2500, 4000, 128, 16, 0.1, 1.0, (3, 3), (6, 1), 50),
-    "full": Size("mini", 5000, 8000, 256, 32, 0.3, 0.5, (6, 6), (12, 1), 100),
+    "tiny": Size("tiny", 2500, 4000, 128, 16, 0.1, 1.0, (3, 3), (6, 1), 50, (512, 2048, 8192)),
+    "full": Size("mini", 1200, 8000, 256, 128, 0.3, 1.0, (6, 6), (12, 1), 30, (131_072,)),
 }
 
 
@@ -69,7 +70,6 @@ class Training:
     family: str
     settings: dict[str, Any]
     distilled: bool = False
-    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,32 @@ class Cell:
 def trainings(size: Size) -> list[Training]:
     """All models, the teacher first."""
     found = []
+    encoder, decoder = size.deep
+    deep = {"encoder_layers": encoder, "decoder_layers": decoder}
+    shallow = dict(zip(deep, size.shallow, strict=True))
     for distilled in (False, True):
         mark = " distilled" if distilled else ""
-        for encoder, decoder in (size.deep, size.shallow):
-            depths = {"encoder_layers": encoder, "decoder_layers": decoder}
-            found.append(Training(f"ar-{encoder}-{decoder}{mark}", "seq2seq", depths, distilled))
+        for depths in (deep, shallow):
+            name = f"ar-{depths['encoder_layers']}-{depths['decoder_layers']}{mark}"
+            found.append(Training(name, "seq2seq", depths, distilled))
+        found.append(Training(f"cmlm{mark}", "cmlm", deep, distilled))
+        streams = {"way": "semi", "streams": 3, "block": 3, "nar_share": 0.5}
+        found.append(Training(f"bang{mark}", "bang", deep | streams, distilled))
     return found
 
 
 def cells(of: Sequence[Training]) -> list[Cell]:
     """Every way to write with every model."""
-    found = []
-    for training in of:
-        if training.family == "seq2seq":
-            found += [Cell(training.name, "beam of 5", {"beams": 5}), Cell(training.name, "greedy", {"beams": 1})]
-    return found
+    ways: dict[str, dict[str, dict[str, Any]]] = {
+        "seq2seq": {"greedy": {"beams": 1}, "beam of 5": {"beams": 5}},
+        "cmlm": {f"{rounds} rounds": {"iterations": rounds} for rounds in (1, 4, 10)},
+        "bang": {
+            "token by token": {"sampler": "next", "beams": 1},
+            "blocks of 3": {"block": 3},
+            "all at once": {"sampler": "once"},
+        },
+    }
+    return [Cell(one.name, way, options) for one in of for way, options in ways[one.family].items()]
 
 
 def main() -> None:
@@ -114,6 +125,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/translation"), help="where runs and cells are kept")
     parser.add_argument("--only", nargs="*", default=(), help="names of trainings")
     parser.add_argument("--train-only", action="store_true", help="leave the cells for later")
+    parser.add_argument("--distill-only", action="store_true", help="write the teacher's targets and no more")
     parser.add_argument("--threads", type=int, default=0)
     for name, kind in (("steps", int), ("rate", float), ("dropout", float), ("width", str)):
         parser.add_argument(f"--{name}", type=kind, help="instead of the size's own, to try")
@@ -122,6 +134,9 @@ def main() -> None:
     changes = {name: getattr(given, name) for name in ("steps", "rate", "dropout") if getattr(given, name) is not None}
     size = Size(**{**vars(size), **changes, **({"size": given.width} if given.width else {})})
     bench = Bench(given, size)
+    if given.distill_only:
+        bench.corpus(True)
+        return
     chosen = [one for one in trainings(size) if not given.only or one.name in given.only]
     for training in chosen:
         bench.trained(training)
@@ -136,11 +151,9 @@ class Bench:
     """The folder of one table."""
 
     def __init__(self, given: argparse.Namespace, size: Size) -> None:
-        import os
-
         self.size, self.device, self.threads = size, given.device, given.threads
         self.name = given.size
-        self.data = given.data or Path(os.environ["SIGHTLINE_DATA"]) / "parallel" / "multi30k"
+        self.data = given.data or data_folder() / "parallel" / "multi30k"
         self.work = given.work / given.size
         self.work.mkdir(parents=True, exist_ok=True)
         corpus = read(self.data, sides="en-de")
@@ -155,7 +168,9 @@ class Bench:
             return self.data, "en-de"
         folder = self.work / "distilled"
         teacher = self.work / trainings(self.size)[0].name
-        sl.distill(teacher, self.data, sides="en-de", out=folder, device=self.device)  # type: ignore[attr-defined]
+        sl.distill(
+            teacher, str(self.data), sides="en-de", out=folder, device=self.device, slots=self.size.slots[-1]
+        )  # fmt: skip
         return folder, ""
 
     def trained(self, training: Training) -> Path:
@@ -168,28 +183,28 @@ class Bench:
         options: dict[str, Any] = {
             "size": size.size, "budget": f"{size.steps}steps", "context": size.context, "batch": size.batch,
             "rate": size.rate, "dropout": size.dropout, "validations": 20, "averaged": 5,
-            "compile": "on" if self.device.startswith("cuda") else "auto",
+            "compile": "off",  # of steps so short it costs more than it brings
         }  # fmt: skip
-        print(
-            sl.train(
-                training.family, str(corpus), sides=sides, setting=words, tokenizer=str(self.tokenizer), out=folder,
-                device=self.device, threads=self.threads, **options | training.more,
-            )  # fmt: skip
-        )
+        result = sl.train(
+            training.family, str(corpus), sides=sides, setting=words, tokenizer=str(self.tokenizer), out=folder,
+            device=self.device, threads=self.threads, **options,
+        )  # fmt: skip
+        print(result)
         return folder
 
     def measured(self, cell: Cell) -> dict[str, Any]:
         """One cell of the table, from its file where it was measured."""
-        path = self.work / "cells" / f"{cell.name.replace(', ', '--').replace(' ', '-')}.json"
+        path = self._kept(cell)
         if path.exists():
-            return json.loads(path.read_text())
+            held: dict[str, Any] = json.loads(path.read_text())
+            return held
         path.parent.mkdir(exist_ok=True)
         folder = self.work / cell.training.replace(" ", "-")
         record = json.loads((folder / "results.json").read_text())
         with opened(folder, self.device) as model:
             found = self._timed(model, cell)
-        found |= {"name": cell.name, "tokens_seen": record["tokens_seen"], "parameters": record["parameters"],
-                  "tables": record["embedding_parameters"], "seconds": record["seconds"]}  # fmt: skip
+        names = {"tokens_seen": "tokens_seen", "parameters": "parameters", "tables": "embedding_parameters"}
+        found |= {"name": cell.name} | {name: record[key] for name, key in names.items()}
         path.write_text(json.dumps(found, indent=2, ensure_ascii=False))
         return found
 
@@ -202,32 +217,49 @@ class Bench:
             translate(model, [source], **cell.options)
             singles.append(time.perf_counter() - start)
         best, texts = 0.0, []
-        for slots in (1024, 8192, 65536) if self.device.startswith("cuda") else (512, 2048, 8192):
+        for slots in self.size.slots:
             start = time.perf_counter()
             texts = [text.text for text in translate(model, sources, slots=slots, **cell.options)]
             best = max(best, len(sources) / (time.perf_counter() - start))
         scores = {score.name: vars(score) for score in translation_scores(texts, truths)}
-        return {"scores": scores, "latency_ms": 1e3 * statistics.median(singles), "per_second": best, "texts": texts[:5]}
+        return {
+            "scores": scores,
+            "latency_ms": 1e3 * statistics.median(singles),
+            "per_second": best,
+            "texts": texts[:5],
+        }
 
     def table(self) -> None:
         """Write what there is so far."""
-        lines = ["| model | way | BLEU | chrF | ms a sentence, one at a time | sentences/s, all together | parameters |",
-                 "|---|---|---|---|---|---|---|"]  # fmt: skip
+        heads = ["model", "way", "BLEU", "chrF", "one at a time, ms", "all together, sentences/s", "parameters"]
+        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         found = []
         for cell in cells(trainings(self.size)):
-            path = self.work / "cells" / f"{cell.name.replace(', ', '--').replace(' ', '-')}.json"
+            path = self._kept(cell)
             if not path.exists():
                 lines.append(f"| {cell.training} | {cell.way} | not run | | | | |")
                 continue
             one = json.loads(path.read_text())
             found.append(one)
             bleu, chrf = one["scores"]["BLEU"], one["scores"]["chrF"]
-            told = "untrained" if bleu["value"] < UNTRAINED else f"{bleu['value']:.1f} ({bleu['low']:.1f} to {bleu['high']:.1f})"
+            told = f"{bleu['value']:.1f} ({bleu['low']:.1f} to {bleu['high']:.1f})"
             lines.append(
-                f"| {cell.training} | {cell.way} | {told} | {chrf['value']:.1f} | {one['latency_ms']:.1f} "
-                f"| {one['per_second']:.1f} | {one['parameters'] / 1e6:.1f} M + {one['tables'] / 1e6:.1f} M in tables |"
+                f"| {cell.training} | {cell.way} | {told if bleu['value'] >= UNTRAINED else 'untrained'} "
+                f"| {chrf['value']:.1f} | {one['latency_ms']:.1f} | {one['per_second']:.1f} "
+                f"| {one['parameters'] / 1e6:.1f} M, {one['tables'] / 1e6:.1f} M in tables |"
             )
-        print("\n".join(lines))
+        signatures = {one["signature"] for cell in found for one in cell["scores"].values()}
+        size = self.size
+        note = (
+            f"{size.size}, {size.steps} steps of {size.batch} rows of {size.context} tokens, dropout {size.dropout}, "
+            f"rate {size.rate}, {size.vocabulary} ids, one seed; {self.device}. Below {UNTRAINED:g} BLEU: untrained. "
+            f"95% intervals over sentences. {'; '.join(sorted(signatures))}"
+        )
+        record = {"about": described(["torch", "sacrebleu"]), "size": asdict(size), "cells": found}
+        write(f"translation-{self.name}", record, "\n".join([*lines, "", note]))
+
+    def _kept(self, cell: Cell) -> Path:
+        return self.work / "cells" / f"{cell.name.replace(', ', '--').replace(' ', '-')}.json"
 
 
 @contextlib.contextmanager
