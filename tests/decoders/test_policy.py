@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline.decoders.canvas import Canvas
 from sightline.decoders.draft import Draft
 from sightline.decoders.loop import write
-from sightline.decoders.policy import AllAtOnce, Ancestral, Beam, NextPlace, Policy, Refine, Surest
+from sightline.decoders.policy import AllAtOnce, Ancestral, Beam, Leading, NextPlace, Policy, Refine, Surest
 from sightline.decoders.sampling import GREEDY, Sampling
 from sightline.errors import SightlineError
 from sightline.sight import NO_DOCUMENT, NOTHING, Slots, View, everything, fixed
@@ -257,3 +257,37 @@ def test_a_beam_draws_nothing() -> None:
     with pytest.raises(SightlineError, match="temperature 0"):
         write(hidden, oracle(1, 3), blanks(3), Beam(2), Sampling())
     assert write(hidden, oracle(1, 3), blanks(3), Beam(1), GREEDY).rounds == 3
+
+
+def block_of_three(canvas: Canvas) -> View:
+    """The next three open places of each line, each a mask that asks for itself."""
+    view = hidden(canvas)
+    asked = canvas.open & (np.cumsum(canvas.open, axis=1) <= 3)
+    return View.of(view.slots, everything, shows=view.shows, asks=np.where(asked, view.asks, NOTHING))
+
+
+def test_blocks_are_written_in_order() -> None:
+    answers = oracle(2, 7)
+    done = write(block_of_three, answers, blanks(7, 5), Leading())
+    assert done.film.tolist() == [[1, 1, 1, 2, 2, 2, 3], [1, 1, 1, 2, 2, 0, 0]]
+    assert done.canvas.tokens[0].tolist() == answers.reference[0].tolist()
+
+
+def test_of_a_block_the_sure_beginning_is_kept() -> None:
+    """A token below the bar is written only as the first of its block; what follows it waits too."""
+    answers = oracle(1, 6)
+    answers.sureness[:] = [[9, 9, 0.1, 0.1, 9, 9]]
+    done = write(block_of_three, answers, blanks(6), Leading(sure=0.5))
+    assert done.film.tolist() == [[1, 1, 2, 3, 3, 3]]
+    assert done.rounds == 3
+    with pytest.raises(SightlineError, match="no probability"):
+        Leading(sure=1.0)
+
+
+def test_what_stands_behind_an_end_in_its_block_is_no_part_of_the_text() -> None:
+    answers = oracle(1, 7)
+    answers.reference[:] = [[0, 5, 2, 6, 7, 7, 7]]
+    done = write(block_of_three, answers, Canvas.laid([[[4], 6]]), Leading(), stops=(2,))
+    assert done.canvas.text(0).tolist() == [4, 5, 2]
+    assert (done.logprobs[0] != 0).tolist() == [False, True, True, False, False, False, False]
+    assert done.film.tolist() == [[0, 1, 1, 0, 0, 0, 0]]

@@ -22,6 +22,7 @@ from sightline.errors import SightlineError
 from sightline.hub import folder as folders
 from sightline.hub.schema import fits
 from sightline.objectives.backward import Backward
+from sightline.objectives.bang import Bang
 from sightline.objectives.base import Objective
 from sightline.objectives.blank import Blank
 from sightline.objectives.block_diffusion import BlockDiffusion
@@ -136,13 +137,14 @@ FAMILIES: list[Callable[[Any], Objective]] = [
     lambda v: Mix(v, members="ul2", by=2),
     lambda v: Denoise(v, encoder_layers=2, decoder_layers=1),
     lambda v: Denoise(v, "infilling", rate=0.3, start="eos"),
+    lambda v: Bang(v, streams=3),
     lambda v: Cmlm(v, encoder_layers=2, decoder_layers=1),
     Nar,
 ]
 KINDS = [
     "causal", "backward", "prefix", "masked", "electra",
     "two_way", "two_way, lstm", "two_way, original", "hybrid", "diffusion", "blocks", "blank", "mix",
-    "denoise", "denoise, infilling", "cmlm", "nar",
+    "denoise", "denoise, infilling", "bang", "cmlm", "nar",
 ]  # fmt: skip
 
 

@@ -25,6 +25,14 @@ PERMUTED = np.zeros((2 * PLACES - OPENING, 2 * PLACES - OPENING), dtype=bool)
 PERMUTED[:, :PLACES] = np.concatenate([BEFORE | np.eye(PLACES, dtype=bool), BEFORE[OPENING:]])
 # The opening and the sentinel of the rest, seen by all; then the start, the sentinel and the rest, each the past.
 DENOISE = np.tril(np.ones((OPENING + 3 + PLACES - OPENING,) * 2, dtype=bool)) | (np.arange(3 + PLACES) < OPENING + 1)
+# The text, by all; four main slots, each the past; then three streams, of columns that reach so far: a main slot's past
+# and the column's lower streams.
+COLUMN = np.array([1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 1, 2])
+STREAM = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3])
+BANG = np.zeros((PLACES + 13, PLACES + 13), dtype=bool)
+BANG[:, :PLACES] = True
+OWN = (COLUMN[:, None] == COLUMN) & (STREAM[:, None] >= STREAM)
+BANG[PLACES:, PLACES:] = (STREAM == 0) & (COLUMN[:, None] >= COLUMN) | OWN
 
 
 def seen(name: str) -> np.ndarray:
@@ -51,6 +59,7 @@ def test_every_family_is_told_of_once() -> None:
         ("permuted", PERMUTED),
         ("two_way", np.block([[np.tril(ALL), ~ALL], [~ALL, np.triu(ALL)]])),
         ("denoise", DENOISE),
+        ("bang", BANG),
         ("linear", np.tril(ALL)),  # eight numbers back is further than the picture reaches
         ("cbow", ~np.eye(PLACES, dtype=bool)),
     ],
@@ -83,6 +92,7 @@ def test_sight_is_named_by_place() -> None:
         "permuted": "(by_order & streams(1, 0)) | (past & streams(0, 0))",
         "two_way": "past & same_stream",
         "denoise": "opening | past",
+        "bang": "(main & past) | opening | own_column",
         "seq2seq": "opening | past",
         "nar": "opening | same_stream",
         "cmlm": "opening | same_stream",
@@ -104,6 +114,7 @@ def test_score_classes_sides_and_stacks() -> None:
     assert stacks == {
         "two_way": "pair",
         "denoise": "two",
+        "bang": "two",
         "seq2seq": "two",
         "nar": "two",
         "cmlm": "two",

@@ -142,7 +142,7 @@ def test_long_work_goes_on_where_it_stopped(tmp_path: Path) -> None:
     [
         (["one " * 40], "exceeds the model's context"),
         (["one", "--length", "-1"], "writes nothing"),
-        (["one", "--beams", "0"], "holds nothing"),
+        (["one", "--beams", "-1"], "holds nothing"),
     ],
 )
 def test_bad_input(words: list[str], message: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,8 @@ class Draft:
         logprobs[move.line, move.place] = move.logprob
         film[move.line, move.place] = number
         canvas = draft.canvas.written(move.line, move.place, move.token, stops.tolist())
+        for told in (logprobs, film):  # of what was written behind an end in the same round, nothing
+            told[~canvas.inside] = 0
         return replace(draft, canvas=canvas, logprobs=logprobs, film=film)
 
 

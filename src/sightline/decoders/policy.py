@@ -2,6 +2,7 @@
 
 NextPlace    first of each line           left to right, or right to left: the view decides
 Beam         first of each line           the likeliest few continuations of several lines at once
+Leading      all places asked, or those in front that are sure          blocks in order: the view decides how long
 AllAtOnce    every place                  one pass; answers ignore each other
 Surest       the surest few, or a drawn few, of all places or block by block; no revision (LLaDA)
 Ancestral    each with the chance that the noise of masked diffusion gives it, a few opened again if so wished (MDLM)
@@ -71,6 +72,33 @@ class NextPlace(Policy):
         self, draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None, number: int
     ) -> Move:
         return _accepted(draft, asked.first, sampling, generator)
+
+
+@dataclass(frozen=True)
+class Leading(Policy):
+    """What is asked of a line, from its first place on: the block of the next places (BANG: Qi et al., 2021).
+
+    Parameters
+    ----------
+    sure : the probability below which a token is not kept, nor what follows it in its block; the first always is.
+    """
+
+    sure: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sure < 1:
+            raise SightlineError(f"sure = {self.sure} is no probability to ask of a token", "Use 0 to below 1")
+
+    def move(
+        self, draft: Draft, asked: Asked, sampling: Sampling, generator: torch.Generator | None, number: int
+    ) -> Move:
+        drawn = _accepted(draft, asked, sampling, generator)
+        if not self.sure or not len(drawn.line):
+            return drawn
+        begins = np.r_[True, drawn.line[1:] != drawn.line[:-1]]
+        doubts = np.cumsum((drawn.logprob < np.log(self.sure)) & ~begins)
+        keep = doubts == doubts[begins][np.cumsum(begins) - 1]
+        return Move(None, drawn.line[keep], drawn.place[keep], drawn.token[keep], drawn.logprob[keep])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ derived. It knows no files, no devices, no steps and no learning rates.
 """
 
 from .backward import Backward
+from .bang import Bang
 from .base import Objective
 from .blank import Blank
 from .block_diffusion import BlockDiffusion
@@ -42,6 +43,7 @@ FAMILIES: dict[str, type[Objective]] = {
         Permuted,
         TwoWay,
         Denoise,
+        Bang,
         Seq2Seq,
         Nar,
         Cmlm,
@@ -55,6 +57,7 @@ __all__ = [
     "CBOW",
     "FAMILIES",
     "Backward",
+    "Bang",
     "Blank",
     "BlockDiffusion",
     "Causal",

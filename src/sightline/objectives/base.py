@@ -8,7 +8,7 @@ canvas --fill--> a view that asks for open places; a decoder accepts some of the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Column = Literal["whole text", "continuation", "infilling", "next number"]
 Given = Literal["left", "right", "both"]
 Stack = Literal["transformer", "pair", "two", "table", "bag", "linear"]
-Sampler = Literal["next", "once", "refine", "surest", "random", "ancestral", "remasking"]
+Sampler = Literal["next", "blocks", "once", "refine", "surest", "random", "ancestral", "remasking"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Objective(ABC):
     sampler: ClassVar[Sampler] = "next"
     settles: ClassVar[bool] = False  # a view of a canvas says which of its states are settled, though others change
     by_place: ClassVar[bool] = False  # all its slots may show the same: only where each stands tells them apart
+    any_pace: ClassVar[bool] = False  # it writes token by token, in blocks of any size, or all at once
     tells_lengths: ClassVar[bool] = False  # its encoder tells how long a target is, by a head of its own
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
 
@@ -100,6 +101,10 @@ class Objective(ABC):
     @abstractmethod
     def fill(self, canvas: Canvas) -> View:
         """A view that asks for open places of the canvas, given those that are written."""
+
+    def filling(self, block: int) -> Callable[[Canvas], View]:
+        """Where ``any_pace``: ``fill`` for the next ``block`` open places, 0: all, instead of the next."""
+        return self.fill
 
     @abstractmethod
     def read(self, rows: Rows) -> View:
@@ -170,6 +175,11 @@ class Objective(ABC):
     def scores_from(self) -> Given:
         """The side of a long text that its windows take along when they are scored."""
         return self.writes_from
+
+    @property
+    def pace(self) -> int:
+        """Where ``any_pace``: how many tokens it writes at a time by itself; 0: all."""
+        return 1
 
     @property
     def blocks_of(self) -> int:

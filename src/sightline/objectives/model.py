@@ -105,7 +105,7 @@ class Model(nn.Module):
                 f"{objective.family} tells places in {objective.position_tables} dimensions, the stack in one",
                 "Begin with fresh weights: leave --from away",
             )
-        if objective.by_place and isinstance(stack, Two) and not stack.shape.by_place:
+        if isinstance(stack, Two) and objective.by_place and not stack.shape.by_place:
             raise SightlineError(
                 f"{objective.family} tells hidden places apart by where they stand, which this stack is not told "
                 f"(positions: {stack.shape.positions})",

@@ -19,11 +19,12 @@ from ..data import Rows
 from ..decoders.canvas import Canvas
 from ..decoders.draft import Draft, Written
 from ..decoders.loop import write
-from ..decoders.policy import NextPlace, Policy, policy_of
+from ..decoders.once import left_of
+from ..decoders.policy import AllAtOnce, Leading, NextPlace, Policy, policy_of
 from ..decoders.sampling import Sampling
 from ..errors import SightlineError
 from ..progress import Bar
-from ..sight import cacheable
+from ..sight import View, cacheable
 from .base import Given, Objective
 from .model import Model
 
@@ -38,6 +39,7 @@ ORDERS = {
     "ancestral": "masked diffusion run backwards",
     "remasking": "masked diffusion run backwards, a few tokens opened again,",
 }
+PACES = ("next", "blocks", "once")  # of a family that writes at any pace
 BROKEN = "\ufffd"  # what bytes that are no UTF-8 come out as
 
 Ids = list[int]
@@ -121,21 +123,25 @@ class Pen:
         stops: Sequence[int] = (),
         min_length: int = 0,
         shown: Bar | None = None,
+        course: Course | None = None,
     ) -> Written:
-        return write(
-            self.model.objective.fill,
+        """Write the canvas's open places; ``course`` : asks as many of them at a time as it writes."""
+        whole = course is not None and course.mends  # its ends are looked for when all is written
+        done = write(
+            self.model.objective.fill if course is None else course.fill(self.model.objective),
             self.model.logits,
             canvas,
             policy,
             self.sampling,
-            stops=stops,
-            forbidden=self.forbidden,
+            stops=() if whole else stops,
+            forbidden=np.setdiff1d(self.forbidden, stops) if whole else self.forbidden,
             min_length=min_length,
             make_cache=self.model.cache if self.caches else None,
             generator=self.generator,
             answers=self.model.answers if self.caches else None,
             on_round=None if shown is None else _advances(shown),
         )
+        return left_of(done, stops) if whole else done
 
 
 def _advances(shown: Bar) -> Callable[[Draft, int], None]:
@@ -194,16 +200,24 @@ class Course:
     iterations: int
     block: int
     aligned: bool
+    sure: float = 0.0
+    paced: bool = False
 
     @classmethod
-    def of(cls, objective: Objective, sampler: str, iterations: int, block: int = 0) -> Course:
-        """The family's own course, or that with another sampler or with blocks.
+    def of(cls, objective: Objective, sampler: str, iterations: int, block: int = 0, sure: float = 0.0) -> Course:
+        """The family's own course, or that with another sampler or with blocks, kept as far as tokens are ``sure``.
 
         Raises
         ------
         SightlineError : a sampler or blocks for a family that writes one place after the other, or other blocks than
             it was trained with.
         """
+        if block < 0:
+            raise SightlineError(f"a block of {block} tokens holds nothing", "Use 1 or more")
+        if objective.any_pace:
+            return cls._paced(objective, sampler, block, sure)
+        if sure:
+            raise SightlineError(f"{objective.family} does not write in blocks of any size", "Leave sure away")
         own, size = objective.sampler, objective.blocks_of
         if (own == "next") != ((sampler or own) == "next") or (own == "next" and block):
             raise SightlineError(
@@ -218,18 +232,42 @@ class Course:
             raise SightlineError(f"{objective.family} was trained with blocks of {size}, not {block}", "Leave it away")
         return cls(sampler or own, iterations, size or block, size > 0)
 
+    @classmethod
+    def _paced(cls, objective: Objective, sampler: str, block: int, sure: float) -> Course:
+        own = "blocks" if block else {0: "once", 1: "next"}.get(objective.pace, "blocks")
+        chosen = sampler or own
+        if chosen not in PACES:
+            raise SightlineError(f"{objective.family} is not written by {sampler}", f"Choose from {', '.join(PACES)}")
+        if (block > 1 or sure) and chosen != "blocks":
+            raise SightlineError(f"what is written by {chosen} has no blocks", "Leave sampler, or block and sure, away")
+        size = {"next": 1, "once": 0}.get(chosen, block or max(1, objective.pace))
+        return cls(chosen, 1, size, False, sure, paced=True)
+
+    @property
+    def mends(self) -> bool:
+        """Whether what is written all at once is cut at its end and freed of repeats (see ``decoders/once.py``)."""
+        return self.sampler == "once" and self.paced
+
+    def fill(self, objective: Objective) -> Callable[[Canvas], View]:
+        """How the family asks for open places."""
+        return objective.filling(self.block)
+
     @property
     def policy(self) -> Policy:
         if self.sampler == "next":
             return NextPlace()
+        if self.sampler == "blocks":
+            return Leading(self.sure)
+        if self.sampler == "once":
+            return AllAtOnce()
         return policy_of(self.sampler, self.iterations, self.block, self.aligned)
 
     def rounds(self, length: int) -> int:
         """How many rounds so many places take, at most."""
-        if self.sampler == "next":
+        if self.sampler == "next" or self.sure:
             return length
-        if self.sampler == "once":
-            return 1
+        if self.sampler in PACES:
+            return -(-length // (self.block or length))
         if not self.block:
             return self.iterations
         return min(self.iterations, self.block) * (-(-length // self.block) + self.aligned)
@@ -240,5 +278,8 @@ class Course:
             return WAYS[side]
         if self.sampler == "once":
             return ORDERS[self.sampler]
+        if self.sampler == "blocks":
+            kept = f", as far as each token has a probability of {self.sure:g}" if self.sure else ""
+            return f"in blocks of {self.block}{kept}"
         blocks = f" for each block of {self.block}" if self.block else ""
         return f"{ORDERS[self.sampler]} in {self.iterations} rounds{blocks}"

@@ -152,14 +152,22 @@ def source_view(rows: Rows, kind: str) -> View:
     return View.of(slots, SEEN, shows=place, kind=kind)
 
 
-def beside(source: View, target: View, kind: str, declared: NDArray[np.bool_] | None = None) -> View:
+def beside(
+    source: View, target: View, kind: str, declared: NDArray[np.bool_] | None = None, sight: Rule = SEEN
+) -> View:
     """Two views of the same lines as the source, of which nothing is asked, and the target of one.
 
     ``declared`` : slots of the target that are asked for what the source shows, as a text that is written whole has it.
+    ``sight`` : another than that of a target written left to right; then orders and streams are the target's own.
     """
     parts = (source, target)
     count = [part.slots.count for part in parts]
     side = np.repeat([OPENING, WRITTEN], count)
+    order, stream = np.arange(sum(count)), side
+    if sight != SEEN:
+        shape = (source.slots.lines, count[0])
+        order = np.concatenate([np.broadcast_to(order[: count[0]], shape), count[0] + target.slots.order], axis=1)
+        stream = np.concatenate([np.full(shape, OPENING), target.slots.stream], axis=1)
 
     def joined(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(part.slots, name) for part in parts], axis=1)
@@ -168,12 +176,12 @@ def beside(source: View, target: View, kind: str, declared: NDArray[np.bool_] | 
         Slots.of(
             joined("place"),
             joined("document"),
-            order=np.arange(sum(count)),
+            order=order,
             segment=side,
-            stream=side,
+            stream=stream,
             positions=joined("positions"),
         ),
-        SEEN,
+        sight,
         shows=np.concatenate([part.shows for part in parts], axis=1),
         asks=np.concatenate([np.full_like(source.asks, NOTHING), target.asks], axis=1),
         most_asks=target.most_asks,

@@ -50,6 +50,13 @@ class Spans:
         return np.maximum.accumulate(np.where(self.begins, index, 0), axis=1)
 
     @property
+    def last(self) -> Ints:
+        """For each hidden place the last place of its span, [rows, places]; elsewhere meaningless."""
+        index = np.arange(self.hidden.shape[1])
+        ends = np.where(self.hidden & ~self.goes_on, index, index[-1])
+        return np.flip(np.minimum.accumulate(np.flip(ends, 1), axis=1), 1)
+
+    @property
     def goes_on(self) -> Bools:
         """Whether the next place belongs to the same span, [rows, places]."""
         more = np.zeros_like(self.hidden)
@@ -60,6 +67,12 @@ class Spans:
         """The first ``count`` spans of each row; what the others hid is shown."""
         number = np.cumsum(self.begins, axis=1)
         return Spans(self.hidden & (number <= count), self.begins & (number <= count))
+
+    def within(self, most: int) -> Spans:
+        """The first spans of each row, whole, that hide ``most`` places together; what the others hid is shown."""
+        ends = np.cumsum(self.hidden, axis=1)
+        fits = np.take_along_axis(ends, self.last, axis=1) <= most
+        return Spans(self.hidden & fits, self.begins & fits)
 
     def number(self, documents: NDArray[Any]) -> Ints:
         """For each hidden place which span of its document it is in, from 0 up, [rows, places]."""
@@ -124,6 +137,22 @@ def usual_spans(places: int, rate: float, mean: float) -> int:
 def most_spans(places: int, rate: float, mean: float) -> int:
     """Spans of a row where their lengths are drawn, at most: half as many again as on average, and a few."""
     return min(places, int(1.5 * usual_spans(places, rate, mean)) + 4)
+
+
+def of_stretches(draws: RowDraws, text: Bools, documents: NDArray[Any], rate: float, stretch: int) -> Spans:
+    """One span of each ``stretch`` tokens of a document, somewhere in it: a share ``rate``, rounded down, but at least
+    one token (ProphetNet: Qi et al., 2020). A stretch of one token stays as it is.
+    """
+    index, place = within_document(documents), np.arange(text.shape[1])
+    begins = text.copy()
+    begins[:, 1:] &= ~text[:, :-1] | (documents[:, 1:] != documents[:, :-1]) | ((index[:, 1:] - 1) % stretch == 0)
+    whole = Spans(text, begins)
+    size = whole.last - whole.first + 1
+    length = np.where(size > 1, np.maximum(1, np.floor(rate * size).astype(np.int64)), 0)
+    lot = np.take_along_axis(draws.uniform(text.shape[1]), whole.first, axis=1)
+    start = whole.first + np.floor(lot * (size - length + 1)).astype(np.int64)
+    hidden = text & (place >= start) & (place < start + length)
+    return Spans(hidden, hidden & (place == start))
 
 
 def sentences(draws: RowDraws, text: Bools, documents: NDArray[Any], ends: Bools, rate: float) -> Spans:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..decoders.canvas import Canvas
+from ..decoders.once import unrepeated
 from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
@@ -13,6 +14,7 @@ from .lengths import by_lengths, without_repeats
 from .model import Model
 from .pen import Course, Ids, Pen, Text, must_write, reading
 
+BEAMS = 5  # Kasai et al. (2021)
 SLOTS = 8192  # of sources and targets written together, of all beams
 LONGER = 16  # tokens that a target may have beyond twice its source's
 
@@ -28,6 +30,7 @@ def translate(
     iterations: int = 10,
     sampler: str = "",
     block: int = 0,
+    sure: float = 0.0,
     merge: bool = False,
     sampling: Sampling = GREEDY,
     slots: int = SLOTS,
@@ -38,13 +41,17 @@ def translate(
 
     Parameters
     ----------
-    beams : width of the search of a family that writes left to right; 1: the likeliest token after token.
+    beams : width of the search where a text is written left to right; 1: the likeliest token after token; 0: ``BEAMS``
+        where it is, else 1.
     length_penalty : see ``Beam``.
     length : most tokens of a target; 0: twice those of its source and a few, within the model's context.
     candidates : lengths that are tried for each source, where a family tells lengths (nar, cmlm).
     iterations : rounds in which such a family writes; of each block, where there are blocks.
     sampler, block : which places it writes when (see ``decoders/policy.py``); none: its own. Easy first is ``surest``
-        in as many rounds as there are places, left to right is ``surest`` with blocks of 1.
+        in as many rounds as there are places, left to right is ``surest`` with blocks of 1. A family that writes at
+        any pace has ``next``, ``blocks`` and ``once``; written at once, a target has as many places as its source has
+        tokens, unless ``length`` says.
+    sure : of such a block, the probability that each token after the first needs.
     merge : of equal tokens side by side keep one, as places that do not know of each other repeat themselves.
     sampling : how tokens are drawn.
     slots : places that are worked on together, which bounds memory.
@@ -63,17 +70,19 @@ def translate(
     if length < 0 or slots < 1:
         raise SightlineError(f"a length of {length} in {slots} slots writes nothing", "Use 0 for the usual, or more")
     pen, lengths = Pen.of(model, sampling, seed, of_texts), model.objective.tells_lengths
-    course = Course.of(model.objective, sampler, iterations, block)
+    course = Course.of(model.objective, sampler, iterations, block, sure)
     if candidates < 1:
         raise SightlineError(f"{candidates} lengths leave nothing to choose", "Use 1 or more")
     encoded = [[*pen.start, *model.tokenizer.encode(source).tolist(), *pen.middle] for source in sources]
     for source, ids in zip(sources, encoded, strict=True):
-        if len(ids) > model.context:
+        if len(ids) > model.context - of_texts:
             raise SightlineError(
                 f"a source of {len(ids)} tokens exceeds the model's context, {model.context}: {source[:40]!r}...",
                 "Shorten it, or cut it into sentences",
             )
-    beams = 1 if lengths else beams
+    beams = 1 if lengths else beams or (BEAMS if course.sampler == "next" else 1)
+    if beams > 1 and course.sampler != "next":
+        raise SightlineError(f"a text written {course.words('left')} has no beams", "Use --beams 1 or --sampler next")
     policy = course.policy if beams == 1 else Beam(beams, length_penalty)
     how = f"{course.words('left')}, {f'beam of {beams}' if beams > 1 else sampling}"
     how += f", {candidates} lengths" if lengths else ""
@@ -87,25 +96,34 @@ def translate(
             if lengths:
                 written, logprobs = by_lengths(pen, given, policy, candidates, length or model.context)
             else:
-                written, logprobs = _in_order(pen, given, policy, length)
+                written, logprobs = _in_order(pen, given, policy, length, course)
             for at, new, logprob in zip(batch, written, logprobs, strict=True):
                 text = model.tokenizer.decode(without_repeats(new) if merge else new)
+                text = unrepeated(text) if course.mends else text
                 texts[at] = Text(text, (text,), "left", how, logprob)
             shown.advance(len(batch))
     return texts
 
 
-def _in_order(pen: Pen, sources: list[Ids], policy: Policy, length: int) -> tuple[list[Ids], list[float]]:
+def _in_order(
+    pen: Pen, sources: list[Ids], policy: Policy, length: int, course: Course
+) -> tuple[list[Ids], list[float]]:
     """The target of each source, up to what stops it, and the sum of its log p."""
-    canvas = Canvas.laid([[ids, _room(ids, pen.model.context, length)] for ids in sources])
-    done = pen.write(canvas, policy, pen.model.objective.stops)
+    one_stack = pen.model.objective.begins_with is None  # source and target share its positions
+    canvas = Canvas.laid(
+        [
+            [ids, len(ids) if course.mends and not length else _room(ids, pen.model.context, length, one_stack)]
+            for ids in sources
+        ]
+    )
+    done = pen.write(canvas, policy, pen.model.objective.stops, course=course)
     written = done.canvas.inside & ~done.canvas.given
     return [ids[here].tolist() for ids, here in zip(done.canvas.tokens, written, strict=True)], done.total.tolist()
 
 
-def _room(ids: Ids, context: int, length: int) -> int:
+def _room(ids: Ids, context: int, length: int, one_stack: bool = False) -> int:
     """Places for the target of a source, the mark that ends it too."""
-    return min(context - 1, length or 2 * len(ids) + LONGER)
+    return min(context - 1 - one_stack * len(ids), length or 2 * len(ids) + LONGER)
 
 
 def _together(order: list[int], encoded: list[Ids], pen: Pen, length: int, slots: int) -> list[int]:

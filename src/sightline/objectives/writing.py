@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..decoders.canvas import Canvas
+from ..decoders.once import unrepeated
 from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
@@ -67,6 +68,7 @@ def generate(
     iterations: int = 10,
     sampler: str = "",
     block: int = 0,
+    sure: float = 0.0,
     engine: Engine | None = None,
 ) -> list[Text]:
     """Texts that go on from each prompt, on the side that the family writes to; those of one prompt side by side.
@@ -85,6 +87,7 @@ def generate(
     iterations : rounds of refinement, where the family sees both sides; of each block, where it writes in blocks.
     sampler : which places are written when (see ``decoders/policy.py``); none: the family's own.
     block : places that are written before the next so many are begun; 0: the family's own, if it has any.
+    sure : of a block of a family that writes at any pace, the probability that each token after the first needs.
     engine : opened with this model, to write instead of our own loop.
 
     Raises
@@ -104,7 +107,7 @@ def generate(
         )  # fmt: skip
     side = model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if beams > 1 else USUAL), seed)
-    course = Course.of(model.objective, sampler, iterations, block)
+    course = Course.of(model.objective, sampler, iterations, block, sure)
     _check(length, n_best, beams, pen.sampling, course)
     policy = Beam(beams, length_penalty, n_best) if beams > 1 else course.policy
     prompted = [model.tokenizer.encode(prompt).tolist() for prompt in prompts]
@@ -114,7 +117,7 @@ def generate(
         pen.check_room(parts)
     stops = () if side == "both" else tuple(stop for stop in model.objective.stops if stop >= 0)
     if engine is None:
-        written = _by_loop(pen, lines, policy, stops, min_length, course.rounds(length))
+        written = _by_loop(pen, lines, policy, stops, min_length, course.rounds(length), course)
     elif beams > 1:
         raise SightlineError(
             f"an engine writes one text at a time, not a beam of {beams}", "Leave beams or engine away"
@@ -129,13 +132,20 @@ def generate(
     for number, new, logprob in written:
         prompt, ids = prompts[number // copies], prompted[number // copies]
         piece = trimmed(piece_after(model, [] if side == "right" or pen.middle else ids, new), side)
+        piece = unrepeated(piece) if course.mends else piece
         text = piece if pen.middle else piece + prompt if side == "right" else prompt + piece
         texts[number].append(Text(text, (piece,), given, how, logprob))
     return [text for of_line in texts for text in of_line]
 
 
 def _by_loop(
-    pen: Pen, lines: list[list[Ids | int]], policy: Policy, stops: Sequence[int], min_length: int, rounds: int
+    pen: Pen,
+    lines: list[list[Ids | int]],
+    policy: Policy,
+    stops: Sequence[int],
+    min_length: int,
+    rounds: int,
+    course: Course,
 ) -> Iterator[tuple[int, Ids, float]]:
     """Number of the line, new ids and log p of each text that our own loop writes."""
     sizes = [sum(part if isinstance(part, int) else len(part) for part in parts) for parts in lines]
@@ -143,7 +153,7 @@ def _by_loop(
     with bar("writing", -(-len(lines) // LINES) * rounds, "rounds") as shown, reading(pen.model):
         for start in range(0, len(order), LINES):
             batch = order[start : start + LINES]
-            done = pen.write(Canvas.laid([lines[line] for line in batch]), policy, stops, min_length, shown)
+            done = pen.write(Canvas.laid([lines[line] for line in batch]), policy, stops, min_length, shown, course)
             for at, owner in enumerate(done.owners):
                 new = done.canvas.tokens[at][done.canvas.inside[at] & ~done.canvas.given[at]].tolist()
                 yield batch[int(owner)], new, float(done.total[at])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..objectives.base import Objective
 
 Kept = TypeVar("Kept", Recipe, Comparison)
+PAIRS = "Give pairs: .tsv, records with source and target, or --sides en-de of files"
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,7 @@ def laid(
         sides=source.sides,
     )
     if corpus.kind != "pairs":
-        _forbid(
-            families, "pairs", "a text", "Give pairs: .tsv, records with source and target, or --sides en-de of files"
-        )
+        _forbid(families, "pairs", "a text", PAIRS)
     say(corpus.summary())
     kept = folder / "data" / "tokenizer"
     mark = kept / "made_from.json"
@@ -225,6 +224,12 @@ def objective_for(family: str, tokenizer: Tokenizer | None, fields: dict[str, An
         known = ", ".join(sorted(settings_of(kind))) or "none"
         raise SightlineError(f"{family} has no setting {unknown[0]!r}", f"Its settings: {known}")
     return kind(Vocabulary(0, 0) if tokenizer is None else tokenizer.vocabulary, **fields)
+
+
+def suited(objective: Objective, corpus: Corpus) -> None:
+    """Refuse a family that, as it was set, reads pairs where there are none."""
+    if objective.reads == "pairs" and corpus.kind != "pairs":
+        raise SightlineError(f"{objective.family}, as it was set, reads pairs, and this is a text", PAIRS)
 
 
 def forbid_numbers(families: Sequence[str]) -> None:

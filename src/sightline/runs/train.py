@@ -151,7 +151,7 @@ def train(
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
-    from .ground import claimed, held, laid, objective_for
+    from .ground import claimed, held, laid, objective_for, suited
     from .numbers import begun as begun_on_numbers
     from .numbers import following, laid_numbers, reads_numbers
     from .numbers import recorded as record_of_numbers
@@ -202,6 +202,7 @@ def train(
                 wanted = ready.recipe
             else:
                 objective = objective_for(wanted.family, ground.tokenizer, wanted.fields)
+                suited(objective, ground.corpus)
                 if begun is not None:
                     objective = replace(objective, vocabulary=begun.objective.vocabulary)  # padded as its tables are
                 model = fresh(ground, wanted, objective, begun)

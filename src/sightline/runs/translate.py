@@ -60,13 +60,14 @@ def translate(
     folder: Annotated[Path, tyro.conf.Positional],
     sources: Annotated[tuple[str, ...], tyro.conf.Positional],
     *,
-    beams: int = 5,
+    beams: int = 0,
     length_penalty: float = 1.0,
     length: int = 0,
     candidates: int = 5,
     iterations: int = 10,
     sampler: str = "",
     block: int = 0,
+    sure: float = 0.0,
     merge: bool = False,
     part: Literal["train", "dev", "test"] = "test",
     sides: str = "",
@@ -89,13 +90,16 @@ def translate(
     Args:
         folder: a model folder, or the folder of a run.
         sources: texts, a file with a source in each line, or a corpus of pairs.
-        beams: width of the search, where a family writes left to right; 1: the likeliest token after token.
+        beams: width of the search; 1: the likeliest token after token; 0: 5 where a text is written so, else 1.
         length_penalty: finished texts are ordered by log p / tokens ** this.
-        length: most tokens of a target; 0: twice those of its source and a few.
+        length: most tokens of a target; 0: twice those of its source and a few, or as many where bang writes at once.
         candidates: how many lengths are tried, where a family tells lengths (nar, cmlm).
         iterations: in how many rounds it writes (nar in one).
-        sampler: which places it writes when: refine, once, surest, ... (see generate). Default: its own.
-        block: with surest, places that are finished before the next so many are begun; 1: left to right.
+        sampler: which places it writes when: refine, once, surest, ... (see generate), or how bang writes: next (token
+            by token), blocks or once. Default: its own.
+        block: with surest, places that are finished before the next so many are begun; 1: left to right. For bang,
+            tokens that are written at a time.
+        sure: of a block of bang's, the probability that each token after the first must have to be kept.
         merge: of equal tokens side by side keep one: what is written at once may repeat itself.
         part: of a corpus of pairs, which side of its split.
         sides: of a corpus of pairs, which are source and target (see train).
@@ -115,7 +119,7 @@ def translate(
         raise SightlineError("no source was given", "Give a text, a file with one in each line, or a corpus of pairs")
     settings: dict[str, Any] = {
         "beams": beams, "length_penalty": length_penalty, "length": length, "candidates": candidates,
-        "iterations": iterations, "sampler": sampler, "block": block, "merge": merge, "seed": seed,
+        "iterations": iterations, "sampler": sampler, "block": block, "sure": sure, "merge": merge, "seed": seed,
     }  # fmt: skip
     how: list[str] = []
     with ready(folder, "", device, threads, dtype) as (path, model):

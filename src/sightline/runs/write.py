@@ -162,6 +162,7 @@ def generate(
     iterations: int = 10,
     sampler: str = "",
     block: int = 0,
+    sure: float = 0.0,
     both_sides: bool = False,
     engine: Loop = "sightline",
     field: str = "text",
@@ -193,8 +194,11 @@ def generate(
         n: texts for each prompt.
         iterations: rounds of refinement, for families that see both sides; of each block, for those that write blocks.
         sampler: refine (write all, open the least sure again), surest or random (a few places a round), ancestral or
-            remasking (masked diffusion run backwards), for families that fill masks. Default: the family's own.
-        block: with surest or random, places that are finished before the next so many are begun; 0: no blocks.
+            remasking (masked diffusion run backwards), for families that fill masks; next (token by token), blocks or
+            once (all at once), for bang. Default: the family's own.
+        block: with surest or random, places that are finished before the next so many are begun; 0: no blocks. For
+            bang, tokens that are written at a time.
+        sure: of a block of bang's, the probability that each token after the first must have to be kept.
         both_sides: write as a family that sees both sides, where the family has that way too (hybrid).
         engine: whose loop writes: our own, or ctranslate2 (pip install 'sightline[ctranslate2]'), on the CPU, for the
             architectures that it holds (GPT-2's and LLaMA's).
@@ -216,7 +220,7 @@ def generate(
         model = _two_sided(model) if both_sides else model
         found = written(
             model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
-            sampler=sampler, block=block, engine=other,
+            sampler=sampler, block=block, sure=sure, engine=other,
         )  # fmt: skip
     again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
     result = Writing(path, model.objective.family, tuple(given), tuple(found), again)

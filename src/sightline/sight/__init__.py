@@ -21,6 +21,7 @@ from .derive import (
 from .drawing import as_svg, as_text, by_place, drawn
 from .guard import forbid_leaks
 from .rule import (
+    MAIN,
     OPENING,
     Rule,
     asker,
@@ -29,19 +30,23 @@ from .rule import (
     everything,
     future,
     itself,
+    main,
     near,
     opening,
+    own_column,
     past,
     same_document,
     same_segment,
     same_stream,
     seen,
     settled,
+    streamed,
     streams,
 )
 from .view import NO_DOCUMENT, NOTHING, Slots, View, fixed, seats, side_by_side
 
 __all__ = [
+    "MAIN",
     "NOTHING",
     "NO_DOCUMENT",
     "OPENING",
@@ -67,9 +72,11 @@ __all__ = [
     "isolated",
     "itself",
     "leaks",
+    "main",
     "matrix",
     "near",
     "opening",
+    "own_column",
     "past",
     "reach",
     "same_document",
@@ -80,6 +87,7 @@ __all__ = [
     "seen",
     "settled",
     "side_by_side",
+    "streamed",
     "streams",
     "unasked",
     "visible_pairs",

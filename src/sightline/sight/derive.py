@@ -153,10 +153,10 @@ def _answer_time(view: View) -> dict[tuple[int, int], float]:
 def cacheable(view: View) -> bool:
     """Whether the state of a slot whose token is known never changes when later answers are written.
 
-    A slot that asks in its own place (a mask) is replaced by its answer, and so is a mask whose token another slot is
-    asked for and none shows (the slot before it, in masked next-token prediction). A slot that stays, and that others
-    look at, must not see such a slot, nor a slot whose token is answered later than its own. A mark that stays (the
-    beginning of a blank) is put there when the last token that it sees is known.
+    A slot that asks in its own place (a mask) is replaced by its answer, and so is a mask whose token none shows and
+    only slots of other places are asked for (the slot before it, in masked next-token prediction). A slot that stays,
+    and that others look at, must not see such a slot, nor a slot whose token is answered later than its own. A mark
+    that stays (the beginning of a blank) is put there when the last token that it sees is known.
     """
     times = _answer_time(view)
     replaced = (view.asks >= 0) & (view.slots.place == view.asks) & (view.shows != view.asks)
@@ -164,7 +164,8 @@ def cacheable(view: View) -> bool:
         ((codes[:, None, :] == view.slots.place[:, :, None]) & (codes[:, None, :] >= 0)).any(-1)
         for codes in (view.asks, view.shows)
     )
-    replaced |= (view.shows < NOTHING) & asked & ~shown
+    own = ((view.slots.place[:, None, :] == view.slots.place[:, :, None]) & replaced[:, None, :]).any(-1)
+    replaced |= (view.shows < NOTHING) & asked & ~shown & ~own
     known = np.full(view.shows.shape, -np.inf)
     for line, slot in np.argwhere(view.shows >= 0).tolist():
         known[line, slot] = times.get((int(view.lines_of[line]), int(view.shows[line, slot])), -np.inf)

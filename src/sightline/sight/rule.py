@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 Field = Literal["place", "order", "document", "segment", "stream"]
 FIELDS: tuple[Field, ...] = ("place", "order", "document", "segment", "stream")
 OPENING = 0  # the segment that `opening` lets everybody see
+MAIN = 1  # the stream of real tokens that predicting streams look at
 
 
 class Seat(Protocol):
@@ -306,6 +307,9 @@ same_stream: Rule = Named("same_stream", seen.stream == asker.stream)
 same_segment: Rule = Named("same_segment", seen.segment == asker.segment)
 earlier_segment: Rule = Named("earlier_segment", seen.segment < asker.segment)
 opening: Rule = Named("opening", seen.segment == OPENING)
+main: Rule = Named("main", seen.stream == MAIN)
+own_column: Rule = Named("own_column", (seen.order == asker.order) & (seen.stream <= asker.stream))
+streamed: Rule = (main & past) | own_column  # of slots of one order, a column, the lower streams: BANG
 
 
 def near(reach: int) -> Rule:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..sight import NO_DOCUMENT, Rule, View, everything, past, same_document, same_stream, settled
 from ..sight.rule import FIELDS
+from .columns import streams_of
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-Kernel = Literal["full", "triangle", "mask", "flex"]
+Kernel = Literal["full", "triangle", "mask", "flex", "columns"]
 _ARRAYS = ("tokens", "positions", *FIELDS)
 
 
@@ -40,9 +41,10 @@ class Look:
     place, order, document, segment, stream : [lines, slots], what rules compare.
     sight : who may see whom, documents kept apart.
     kernel : ``full`` (all see all), ``triangle`` (each slot sees itself and those before it), ``mask`` (truth values)
-        or ``flex`` (block masks, for a stack compiled for a GPU).
+        or ``flex`` (block masks, for a stack compiled for a GPU), or ``columns`` (see ``columns``).
     blocks : for ``flex``, the block mask of each reach of the stack's layers (None: the sight as it is).
     turn : cosines and sines of rotary positions, or None: the stack works them out.
+    streams : predicting streams, for ``columns``.
     """
 
     tokens: Tensor
@@ -56,16 +58,22 @@ class Look:
     kernel: Kernel = "mask"
     blocks: Mapping[int | None, BlockMask] | None = None
     turn: tuple[Tensor, Tensor] | None = None
+    streams: int = 0
 
     @classmethod
     def of(cls, view: View, tokens: Any, device: torch.device | str = "cpu", kernel: Kernel | None = None) -> Look:
-        """The view over the rows' tokens [rows, positions]; ``kernel`` forces a choice (a run fixes it once)."""
+        """The view over the rows' tokens [rows, positions]; ``kernel`` forces a choice (a run fixes it once).
+
+        Columns are never given up for ``mask``: they are a matter of the slots' layout, which a run does not change.
+        """
+        streams = streams_of(view) if kernel in (None, "mask", "columns") else 0
         parts: dict[str, Any] = {name: on_device(getattr(view.slots, name), device) for name in FIELDS}
         return cls(
             tokens=on_device(view.shown(np.asarray(tokens)), device),
             positions=on_device(view.slots.positions, device),
             sight=view.whole_sight,
-            kernel=kernel or kernel_for(view),
+            kernel="columns" if streams else kernel or kernel_for(view),
+            streams=streams,
             **parts,
         )
 

@@ -474,6 +474,11 @@ class Transformer(nn.Module):
                 masks[reach] = Mask("flex", flex=look.blocks[reach])
                 continue
             kernel = look.kernel if reach is None and shown is look else "mask"
+            if kernel == "columns" and scores is None:
+                main = look.columns(slice(0, look.tokens.shape[1] // (1 + look.streams)))
+                masks[reach] = Mask(kernel, allowed(look.sight, main, main), streams=look.streams)
+                continue
+            kernel = "mask" if kernel == "columns" else kernel
             truth = allowed(self._sight(look, reach), look, shown) if kernel == "mask" else None
             masks[reach] = Mask(kernel, truth, scores)
         cross_mask = None if source is None else Mask("mask", allowed(source.look.sight, look, source.look))
