@@ -270,6 +270,8 @@ def _note(objective: Objective, share: float, looks: NDArray[np.float64]) -> str
     if objective.score_class == "pseudo":
         part = "" if share >= 1 else f"; asked of {share:.1%} of the tokens, drawn by seed"
         return f"pseudo: {objective.examined_how}; no likelihood of the text{part}"
+    if objective.score_class == "nar":
+        return f"answers that ignore each other: {objective.examined_how}"
     if objective.score_class == "bound":
         error = looks.std(ddof=1) / math.sqrt(len(looks))
         return (

@@ -29,7 +29,7 @@ from ..decoders.canvas import Canvas
 from ..sight import NO_DOCUMENT, NOTHING, OPENING, Rule, Score, Slots, View, fixed, opening, same_stream
 from .base import Column, Given, Objective, Stack, Term, within_document
 from .seq2seq import check_smoothing
-from .sides import WRITTEN, behind_sep, beside, depths, of_canvas, of_pairs, source_view
+from .sides import WRITTEN, behind_sep, beside, depths, of_canvas, of_pairs
 
 if TYPE_CHECKING:
     from .model import Model
@@ -103,8 +103,10 @@ class AtOnce(Objective):
         yield self._view(source, place, document, np.ones_like(rows.wanted), rows.wanted)
 
     def read(self, rows: Rows) -> View:
-        source = source_view(rows, self.family)
-        return replace(source, slots=_telling(source.slots), sight=SEEN)
+        """A text as a source; a pair with its target shown."""
+        source, place, document = of_pairs(rows, self.vocabulary)
+        none = np.zeros_like(rows.wanted)
+        return self._view(source, place, document, none, none)
 
     def fill(self, canvas: Canvas) -> View:
         """The source's slots stay as they are, whatever is written."""

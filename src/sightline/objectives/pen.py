@@ -282,4 +282,4 @@ class Course:
             kept = f", as far as each token has a probability of {self.sure:g}" if self.sure else ""
             return f"in blocks of {self.block}{kept}"
         blocks = f" for each block of {self.block}" if self.block else ""
-        return f"{ORDERS[self.sampler]} in {self.iterations} rounds{blocks}"
+        return f"{ORDERS[self.sampler]} in {self.iterations} round{'s' * (self.iterations != 1)}{blocks}"

@@ -24,7 +24,7 @@ from ..decoders.canvas import Canvas
 from ..errors import SightlineError
 from ..sight import NO_DOCUMENT, NOTHING, Rule, Score, Slots, View, fixed
 from .base import Column, Given, Objective, Stack, within_document
-from .sides import SEEN, Start, beside, depths, of_canvas, of_pairs, source_view, starting
+from .sides import SEEN, Start, beside, depths, of_canvas, of_pairs, starting
 
 Ints = NDArray[np.int64]
 
@@ -106,7 +106,9 @@ class Seq2Seq(Objective):
         return beside(source, target, self.family)
 
     def read(self, rows: Rows) -> View:
-        return source_view(rows, self.family)
+        """A text as a source; a pair with its target shown."""
+        source, place, document = of_pairs(rows, self.vocabulary)
+        return self._beside(source, place - 1, document, np.full_like(place, NOTHING))
 
     def fill(self, canvas: Canvas) -> View:
         """Targets are laid out to end together, so that each answer adds one column and a cache can hold the rest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -188,7 +188,8 @@ def see(
 
     Args:
         folder: a model folder, or the folder of a run.
-        text: what the model is shown; its first 64 tokens are looked at.
+        text: what the model is shown; its first 64 tokens are looked at. A family of pairs is shown a source and,
+            behind a tab, its target; without a tab the text as both.
         replacements: other tokens tried in each place.
         package: your own package that defines the model's family; code outside Sightline is not run unasked.
         svg: also draw both sights into this file.
@@ -244,7 +245,7 @@ def _own(path: Path, model: Model, text: str, replacements: int, seed: int) -> S
     from ..evaluation.sample import with_marks
     from ..sight import reach
 
-    ids = with_marks(model.tokenizer.encode(text), model.tokenizer).astype(np.int64)
+    ids = with_marks(_encoded(model, text), model.tokenizer).astype(np.int64)
     count, notes = _cut(len(ids), model.context)
     ids = ids[:count]
     rows = Rows.of([ids], model.tokenizer)
@@ -252,8 +253,8 @@ def _own(path: Path, model: Model, text: str, replacements: int, seed: int) -> S
     shows = view.shows[0]
 
     def outputs(texts: Ints) -> tuple[torch.Tensor]:
-        copies = Rows.of(list(texts), model.tokenizer)
-        return (model.states(model.objective.read(copies), copies.tokens),)
+        same = view.lines(np.zeros(len(texts), np.int64))  # the layout is the text's own, whatever is changed in it
+        return (model.states(replace(same, lines_of=np.arange(len(texts))), texts),)
 
     table = getattr(model.stack, "embedding", None)
     tables = (table,) if isinstance(table, nn.Module) else ()
@@ -263,6 +264,8 @@ def _own(path: Path, model: Model, text: str, replacements: int, seed: int) -> S
     declared = _by_token(reach(view, model.depth)[0], shows, count)
     leaks = [*_static_leaks(model, rows, seed), *_undeclared(declared, measured)]
     verb = "score" if model.objective.columns else "embed"
+    if model.objective.reads == "pairs":
+        verb, text = "translate", text.partition("\t")[0]
     return Seen(
         model=path,
         kind=model.objective.family,
@@ -276,6 +279,18 @@ def _own(path: Path, model: Model, text: str, replacements: int, seed: int) -> S
         notes=notes,
         next=f"sightline {verb} {shlex.quote(str(path))} {shlex.quote(text)}",
     )
+
+
+def _encoded(model: Model, text: str) -> NDArray[np.int32]:
+    """Ids of the text; for a family of pairs those of source and target, which a tab parts, or of the text as both."""
+    import numpy as np
+
+    if model.objective.reads != "pairs":
+        return model.tokenizer.encode(text)
+    source, _, target = text.partition("\t")
+    sides = [model.tokenizer.encode(side) for side in (source, target or source)]
+    sep = np.array([model.objective.vocabulary.need("sep")], np.int32)
+    return np.concatenate([sides[0], sep, sides[1]])
 
 
 def _by_token(reached: Bools, shows: Ints, count: int) -> Bools:

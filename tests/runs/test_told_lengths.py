@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sightline import hub
@@ -54,6 +55,7 @@ def test_its_score_is_of_one_pass(family: str, finished: dict[str, Path]) -> Non
     assert scores["bits_per_byte"]["value"] is None
     continued = scores["continuation_bits_per_byte"]
     assert continued["class"] == "nar" and continued["value"] > 0
+    assert "all of the target in one pass, times the probability of its length" in continued["note"]
     assert hub.load(finished[family]).lengths is not None
 
 
@@ -72,9 +74,10 @@ def test_every_verb(
     capsys.readouterr()
     assert main(["fill", folder, "one ___", *HERE]) == 2
     assert "writes targets of sources, and fills no blanks" in capsys.readouterr().err
-    assert main(["see", folder, "--text", "one two", "--json", str(tmp_path / "seen.json"), "--threads", "1"]) == 0
+    assert main(["see", folder, "--text", "one\t1", "--json", str(tmp_path / "seen.json"), "--threads", "1"]) == 0
     seen = json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
-    assert seen["declared"] == seen["measured"] and seen["leaks"] == []
+    assert seen["declared_matrix"] == seen["measured_matrix"] and seen["leaks"] == []
+    assert np.array(seen["measured_matrix"]).astype(int).tolist() == [[1] * 5 + [0] * 2] * 5 + [[1] * 7] * 2
 
 
 def test_one_goes_on_from_the_other_and_from_no_seq2seq(
@@ -82,6 +85,7 @@ def test_one_goes_on_from_the_other_and_from_no_seq2seq(
 ) -> None:
     words = ["train", "nar", str(corpus), *OPTIONS, "--from"]
     assert main([*words, str(finished["cmlm"]), "--out", str(tmp_path / "nar")]) == 0
+    assert f"next: sightline translate {tmp_path / 'nar' / 'model'} {corpus}" in capsys.readouterr().out
     assert main(["train", "seq2seq", str(corpus), *OPTIONS, "--out", str(tmp_path / "seq2seq")]) == 0
     capsys.readouterr()
     assert main([*words, str(tmp_path / "seq2seq"), "--out", str(tmp_path / "no")]) == 2
