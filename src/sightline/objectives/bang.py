@@ -8,7 +8,8 @@
 
 Every token is learned behind every number of masks from 1 to the number n of streams, in one pass that gives what as
 many runs over chains of masks would. Its attention works out (1 + n) T^2 + n^2 T pairs of slots for T tokens, not
-((1 + n) T)^2: with 9 streams of 64 tokens 11% of them. Stream 1 is a chain rule, and exact given what is left.
+((1 + n) T)^2: with 9 streams of 64 tokens 11% of them. Slots of a text that would ask behind the end of their span are
+left out: of the 90 of a span of 9 tokens 36. Stream 1 is a chain rule, and exact given what is left.
 
 Then it is tuned on pairs, and a target is asked for by stream 1 (``ar``), by all streams (``semi``), or by masks alone
 from beginning to end, as published (``nar``), which is class nar. What was learned one way may be written another.
@@ -225,8 +226,7 @@ class Bang(Objective):
         text = text_places(rows, self.vocabulary) & (within_document(rows.documents) > 0)
         spans = spans_of.of_stretches(draws, text, rows.documents, self.rate, self.stretch).within(most)
         longest = max(1, int(self.rate * self.stretch))  # tokens of a span
-        asks = int(np.ceil(most * np.minimum(np.arange(1, longest + 1), self.streams).mean()))
-        target = self._columns(rows, spans, most).every_stream(self.streams, self._mask, asks)
+        target = self._columns(rows, spans, most).every_stream(self.streams, self._mask, longest)
         return self._beside(self._rest(rows.documents, spans), target)
 
     def _streamed(self, rows: Rows) -> View:

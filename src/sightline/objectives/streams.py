@@ -11,7 +11,7 @@ answers y_{m+k-1} as the last of k masks behind the first m - 1 tokens. Qi et al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Columns:
     place : that is asked for by the column's first stream. document : ``NO_DOCUMENT`` where there is no column.
     before : what the main slot shows, as a code of a view. position : of the main slot; stream k stands k behind it.
     number : of the column in its span, from 0 up. left : places of the span from this one on.
-    asked : [lines, places] whether a place is asked for at all.
+    asked : [lines, places] whether a place is asked for at all. order : of the columns; None: as they stand.
     """
 
     place: Ints
@@ -44,6 +44,7 @@ class Columns:
     number: Ints
     left: Ints
     asked: Bools
+    order: Ints | None = None
 
     @classmethod
     def of(
@@ -97,11 +98,32 @@ class Columns:
         """Columns of a line."""
         return int(self.place.shape[1])
 
-    def every_stream(self, streams: int, mask: int, most_asks: int | None = None) -> View:
-        """Main slots, then the streams one behind the other: each place asked for in each column near enough."""
-        column = np.broadcast_to(np.tile(np.arange(self.count), streams), (len(self.place), streams * self.count))
-        most = streams * self.count if most_asks is None else most_asks
-        return self._laid(column, np.repeat(np.arange(1, streams + 1), self.count), mask, True, most)
+    def every_stream(self, streams: int, mask: int, longest: int | None = None) -> View:
+        """Main slots, then the streams one behind the other: each place asked for in each column near enough.
+
+        ``longest`` : most places of a span. Then columns stand by how many places of their span are left, the most
+        first, so that those with an answer in a stream are its first: of C columns, at most C (longest - k + 1) /
+        longest in stream k.
+        """
+        columns, count = self, self.count
+        counts = [count] * streams
+        if longest is not None:
+            columns = self._by_left
+            counts = [count * (longest - number) // longest for number in range(min(streams, longest))]
+        column = np.concatenate([np.arange(each) for each in counts])
+        stream = np.repeat(np.arange(1, len(counts) + 1), counts)
+        shape = (len(self.place), len(column))
+        return columns._laid(np.broadcast_to(column, shape), stream, mask, True, len(column))
+
+    @property
+    def _by_left(self) -> Columns:
+        """The columns with the most places of their span left first."""
+        there = np.where(self.document != NO_DOCUMENT, self.left, 0)
+        order = np.argsort(-there, axis=1, kind="stable")
+        names = ("place", "document", "before", "position", "number", "left")
+        return replace(
+            self, order=order, **{name: np.take_along_axis(getattr(self, name), order, axis=1) for name in names}
+        )
 
     def in_blocks(self, block: int, mask: int, main: bool = True) -> View:
         """Each place asked for once, in the column in which its block begins; blocks of 0 are whole spans.
@@ -125,13 +147,14 @@ class Columns:
         def of(part: NDArray[Any]) -> NDArray[Any]:
             return np.take_along_axis(part, column, axis=1)
 
+        order = np.broadcast_to(np.arange(self.count), self.place.shape) if self.order is None else self.order
         place = of(self.place) + stream - 1
         there = (stream <= of(self.left)) & (of(self.document) != NO_DOCUMENT)
         asked = np.take_along_axis(self.asked, np.minimum(place, self.asked.shape[1] - 1), axis=1)
         parts = {
             "place": (self.place - 1, place),
             "document": (self.document, np.where(there, of(self.document), NO_DOCUMENT)),
-            "order": (np.broadcast_to(np.arange(self.count), self.place.shape), column),
+            "order": (order, of(order)),
             "stream": (np.full_like(self.place, MAIN), MAIN + stream),
             "positions": (self.position, np.where(there, of(self.position) + stream, 0)),
             "shows": (self.before, np.full_like(column, fixed(mask))),

@@ -14,7 +14,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from ..sight import Rule, seats
 from .blocks import Block, added, attend_in_blocks, of_everything, of_triangle, of_truth
-from .columns import attend_in_columns
+from .columns import Columns, attend_in_columns
 from .flex import attend_by_blocks
 from .look import Kernel, Look
 
@@ -37,8 +37,8 @@ class Mask:
     Parameters
     ----------
     kernel : ``full``, ``triangle``, ``mask``, which reads ``truth`` [B, Q, K], or ``flex``, which reads ``flex``.
-        ``columns`` has ``truth`` of main slots alone, [B, C, C], and ``streams`` beside them.
     scores : additive scores [B, H, Q, K] of positions, or None.
+    columns : for ``columns``, the slots of streams.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Mask:
         truth: Tensor | None = None,
         scores: Tensor | None = None,
         flex: BlockMask | None = None,
-        streams: int = 0,
+        columns: Columns | None = None,
     ) -> None:
         self.kernel: Kernel = kernel
         self.flex = flex
-        self.streams = streams
+        self.columns = columns
         self.blind: Tensor | None = None
         self.truth: Tensor | None = None
         self.scores = scores
@@ -107,9 +107,8 @@ def attend(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKD: Tensor, mask: Mask, scale: fl
     if groups > 1:
         k_BHKD = k_BHKD.repeat_interleave(groups, dim=1)
         v_BHKD = v_BHKD.repeat_interleave(groups, dim=1)
-    if mask.kernel == "columns":
-        assert mask.truth is not None
-        return attend_in_columns(q_BHQD, k_BHKD, v_BHKD, mask.truth, mask.streams, scale, dropout)
+    if mask.columns is not None:
+        return attend_in_columns(q_BHQD, k_BHKD, v_BHKD, mask.columns, scale, dropout)
     if mask.scores is None and not dropout and _in_blocks(q_BHQD, shown):
         hide = mask.hiding(asking, q_BHQD.dtype)
         seen = attend_in_blocks(q_BHQD, k_BHKD, v_BHKD, hide, mask.blocks(lines, heads, asking, shown), scale)

@@ -44,7 +44,7 @@ class Look:
         or ``flex`` (block masks, for a stack compiled for a GPU), or ``columns`` (see ``columns``).
     blocks : for ``flex``, the block mask of each reach of the stack's layers (None: the sight as it is).
     turn : cosines and sines of rotary positions, or None: the stack works them out.
-    streams : predicting streams, for ``columns``.
+    streams : columns of each predicting stream, for ``columns``.
     """
 
     tokens: Tensor
@@ -58,7 +58,7 @@ class Look:
     kernel: Kernel = "mask"
     blocks: Mapping[int | None, BlockMask] | None = None
     turn: tuple[Tensor, Tensor] | None = None
-    streams: int = 0
+    streams: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, view: View, tokens: Any, device: torch.device | str = "cpu", kernel: Kernel | None = None) -> Look:
@@ -66,7 +66,7 @@ class Look:
 
         Columns are never given up for ``mask``: they are a matter of the slots' layout, which a run does not change.
         """
-        streams = streams_of(view) if kernel in (None, "mask", "columns") else 0
+        streams = streams_of(view) if kernel in (None, "mask", "columns") else ()
         parts: dict[str, Any] = {name: on_device(getattr(view.slots, name), device) for name in FIELDS}
         return cls(
             tokens=on_device(view.shown(np.asarray(tokens)), device),

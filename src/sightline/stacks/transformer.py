@@ -18,6 +18,7 @@ from ..errors import SightlineError
 from ..sight import Depth, Rule, everything, near
 from .attention import Mask, allowed, attend
 from .cache import Cache
+from .columns import Columns
 from .flex import block_mask
 from .look import Look
 from .numbers import Numbers
@@ -475,8 +476,8 @@ class Transformer(nn.Module):
                 continue
             kernel = look.kernel if reach is None and shown is look else "mask"
             if kernel == "columns" and scores is None:
-                main = look.columns(slice(0, look.tokens.shape[1] // (1 + look.streams)))
-                masks[reach] = Mask(kernel, allowed(look.sight, main, main), streams=look.streams)
+                main = look.columns(slice(0, look.tokens.shape[1] - sum(look.streams)))
+                masks[reach] = Mask(kernel, columns=Columns.of(allowed(look.sight, main, main), look.streams))
                 continue
             kernel = "mask" if kernel == "columns" else kernel
             truth = allowed(self._sight(look, reach), look, shown) if kernel == "mask" else None
