@@ -321,7 +321,7 @@ def writer(model: Model, prompts: np.ndarray, way: str) -> Callable[[int], np.nd
             said = replayed(model.stack, model.head, view, tokens, cache, compiled="compiled" in way)
         return by_torch(model, view, tokens, cache) if said is None else said
 
-    def answers(view: View, tokens: np.ndarray, cache: Cache, barred: np.ndarray) -> Any:
+    def answers(view: View, tokens: np.ndarray, cache: Cache, barred: np.ndarray, stops: np.ndarray) -> Any:
         return replayed_run(model.stack, model.head, view, tokens, cache, barred, "compiled" in way)
 
     runs = None if way == "torch" else answers

@@ -29,6 +29,7 @@ __all__ = [
     "fill",
     "forecast",
     "generate",
+    "latency",
     "read",
     "score",
     "see",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .runs.distill import distill
     from .runs.families import families
     from .runs.forecast import forecast
+    from .runs.latency import latency
     from .runs.lexicon import analogy, similar, vectors
     from .runs.see import see
     from .runs.train import train
@@ -63,6 +65,7 @@ _HOMES = {
     "fill": "runs.write",
     "forecast": "runs.forecast",
     "generate": "runs.write",
+    "latency": "runs.latency",
     "read": "data",
     "score": "runs.write",
     "see": "runs.see",

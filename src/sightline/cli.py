@@ -48,6 +48,7 @@ COMMANDS = {
     "similar": Command("lexicon", "the words most like a word"),
     "analogy": Command("lexicon", "what is to a word as another is to a third"),
     "vectors": Command("lexicon", "vectors of words for other programs: word2vec's files, a Projector table"),
+    "latency": Command("latency", "how quickly models write: one text at a time, and in the largest batch that pays"),
     "see": Command("see", "what a model sees: declared beside measured, leaks named"),
     "families": Command("families", "every family with its sight drawn small"),
 }

@@ -26,7 +26,7 @@ class Runs:
     def __init__(self, model: Model) -> None:
         self.model, self.lengths = model, list[int]()
 
-    def __call__(self, view: View, tokens: Any, cache: Cache, barred: Ints) -> tuple[Ints, Floats] | None:
+    def __call__(self, view: View, tokens: Any, cache: Cache, barred: Ints, stops: Ints) -> tuple[Ints, Floats] | None:
         said = static.replayed_run(self.model.stack, self.model.head, view, tokens, cache, barred)
         if said is not None:
             self.lengths.append(view.slots.count)

@@ -16,12 +16,14 @@ from sightline.decoders.policy import Refine, Surest
 from sightline.decoders.sampling import GREEDY, Sampling
 from sightline.errors import SightlineError
 from sightline.objectives import Cmlm, Nar
+from sightline.objectives import model as models
 from sightline.objectives.at_once import AtOnce
 from sightline.objectives.lengths import likeliest_lengths, without_repeats
 from sightline.objectives.model import Model, built
 from sightline.objectives.translating import translate
 from sightline.objectives.writing import generate
 from sightline.sight import OPENING, Slots, View, fixed, opening, same_stream
+from sightline.stacks import compiled, sources
 from sightline.stacks.transformer import Shape
 from sightline.stacks.two import Two
 
@@ -126,7 +128,8 @@ def test_a_batch_changes_nothing(made: Callable[..., Model], sampler: str) -> No
     assert len({text.text for text in alone}) == len(SOURCES)  # another source, another target
 
 
-def test_a_source_is_encoded_once(made: Callable[..., Model]) -> None:
+def test_a_source_is_encoded_once(made: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "library", lambda: None)  # torch's calls are counted
     model = made()
     lines: list[int] = []
     model.stack.encoder.register_forward_pre_hook(lambda _, given: lines.append(given[0].tokens.shape[0]))  # type: ignore[union-attr,operator]
@@ -134,6 +137,25 @@ def test_a_source_is_encoded_once(made: Callable[..., Model]) -> None:
     model.stack.decoder.layers[0].cross.kv.register_forward_pre_hook(lambda _, given: crossed.append(len(given[0])))  # type: ignore[union-attr,index,operator]
     translate(model, SOURCES, candidates=5, iterations=6)
     assert lines == [len(SOURCES)] and crossed == lines  # all rounds and candidates look at what it made of them
+
+
+def test_a_source_is_encoded_once_by_the_native_step(
+    made: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a compiler; with the targets of torch."""
+    native = translate(made(), SOURCES, candidates=5, iterations=6)
+    counted: list[int] = []
+
+    def read(stack: Any, head: Any, view: Any, tokens: Any) -> Any:
+        counted.append(view.slots.lines)
+        return sources.read(stack, head, view, tokens)
+
+    monkeypatch.setattr(models, "read", read)
+    assert translate(made(), SOURCES, candidates=5, iterations=6) == native and counted == [len(SOURCES)]
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    assert [text.text for text in translate(made(), SOURCES, candidates=5, iterations=6)] == [
+        text.text for text in native
+    ]
 
 
 def test_masks_are_told_apart_by_their_places(made: Callable[..., Model]) -> None:

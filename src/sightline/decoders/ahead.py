@@ -21,7 +21,7 @@ from .draft import Floats, Ints, Move
 
 MOST = 64  # rounds of a run: of those behind a stop mark nothing is kept
 K = TypeVar("K")
-Answers = Callable[[View, NDArray[Any], K, Ints], tuple[Ints, Floats] | None]
+Answers = Callable[[View, NDArray[Any], K, Ints, Ints], tuple[Ints, Floats] | None]
 
 
 def places_of(canvas: Canvas) -> Ints | None:

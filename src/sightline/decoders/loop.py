@@ -38,6 +38,7 @@ class Kept(Protocol):
         """Keep, repeat or reorder lines."""
 
 
+NEVER = -2  # no slot shows it
 K = TypeVar("K", bound=Kept)
 Logits = Callable[[View, NDArray[Any], K | None], Tensor]
 
@@ -54,6 +55,7 @@ class _Questions(Generic[K]):
         self.logits = logits
         self.cache = cache
         self.fed: list[NDArray[Any]] | None = None
+        self.by_rounds = False  # a run was asked for in vain
 
     def put(self, view: View, tokens: NDArray[Any]) -> tuple[View, Tensor]:
         """The view that was fed, and its answers [lines, most_asks, vocabulary]."""
@@ -78,7 +80,7 @@ class _Questions(Generic[K]):
     ) -> tuple[Move, Ints] | None:
         """What a run of rounds writes, and in which of its rounds, from 1; None where it goes round by round."""
         places = ahead.places_of(canvas)
-        if self.cache is None or self.fed is None or places is None:
+        if self.cache is None or self.fed is None or places is None or self.by_rounds:
             return None
         held = self.fed[0].shape[1]
         found = ahead.pretended(fill, canvas, places, held)
@@ -88,12 +90,14 @@ class _Questions(Generic[K]):
         slots = _slots(view, ghost.tokens)
         if not all(np.array_equal(old, new[:, :held]) for old, new in zip(self.fed, slots, strict=True)):
             return None
-        said = answers(view.tail(held), ghost.tokens, self.cache, barred)
+        said = answers(view.tail(held), ghost.tokens, self.cache, barred, stops)
         if said is None:
+            self.by_rounds = True
             return None
         tokens, logprobs = said
-        slots[-1][:, held + 1 :] = tokens[:-1].T
-        self.fed = slots
+        behind = np.cumsum(np.isin(tokens, stops), axis=0) > 0  # what need not have been answered, nor fed
+        slots[-1][:, held + 1 : held + len(tokens)] = np.where(behind, NEVER, tokens)[:-1].T
+        self.fed = [field[:, : held + len(tokens)] for field in slots]
         if not np.isfinite(logprobs).all() or np.isin(tokens, barred).any():  # nothing is allowed: said round by round
             return None
         return ahead.accepted(places, tokens, logprobs, stops)

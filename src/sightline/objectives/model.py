@@ -20,10 +20,11 @@ from ..stacks.judge import Judge
 from ..stacks.linear import Linear, LinearHead
 from ..stacks.look import Kernel, Look, on_device
 from ..stacks.makes import HOUSE, Make
-from ..stacks.native import answered
+from ..stacks.native import answered, answered_run
 from ..stacks.numbers import DensityHead
 from ..stacks.pair import Body, Pair
 from ..stacks.regressions import Regressions
+from ..stacks.sources import answered_whole, read
 from ..stacks.static import replayed, replayed_run
 from ..stacks.table import Table, TableHead
 from ..stacks.transformer import Shape, Transformer
@@ -242,7 +243,13 @@ class Model(nn.Module):
     ) -> Tensor:
         """Through the stack, stream by stream where it is a pair, and side by side where it is two."""
         if isinstance(self.stack, Two):
-            source, target = (self.look(part, tokens) if part.slots.count else None for part in sides(view))
+            parts = sides(view)
+            if isinstance(cache, TwoCache) and not parts[1].slots.count and taps is None and self.device.type != "cuda":
+                made = read(self.stack, self.head, parts[0], tokens)
+                if made is not None:
+                    cache.hand_over(made[0])
+                    return made[1]
+            source, target = (self.look(part, tokens) if part.slots.count else None for part in parts)
             return cast(Tensor, self.stack(source, target, cache, taps))
         assert not isinstance(cache, TwoCache)
         if not isinstance(self.stack, Pair):
@@ -330,26 +337,49 @@ class Model(nn.Module):
 
     def logits(self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache | None = None) -> Tensor:
         """Logits [lines, most_asks, vocabulary] of the asked slots, for a decoder."""
-        if isinstance(cache, Cache) and view.settled is None:  # the quick steps are of texts that grow slot by slot
-            if self.device.type == "cuda":
-                quick = replayed(self.stack, self.head, view, tokens, cache, self.compiled_steps)
-            else:
+        if isinstance(cache, TwoCache):
+            view = self._source_read(view, tokens, cache)
+        quick = None
+        if isinstance(cache, TwoCache) and view.settled is not None and self.device.type != "cuda":
+            quick = answered_whole(self.stack, self.head, view, tokens, cache)
+        elif cache is not None and view.settled is None:  # the quick steps are of texts that grow slot by slot
+            if self.device.type != "cuda":
                 quick = answered(self.stack, self.head, view, tokens, cache)
-            if quick is not None:
-                return quick
+            else:
+                quick = replayed(self.stack, self.head, self._own(view), tokens, cache, self.compiled_steps)
+        if quick is not None:
+            return quick
         head = cast(Head, self.head)  # or a table's, which answers the same calls
         return head.logits(self._asked(self._index(view), self.states(view, tokens, cache)))
 
-    def answers(
-        self, view: View, tokens: NDArray[Any], cache: Cache | TwoCache, barred: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-        """Likeliest ids but for those barred, and their log p [slots, lines], of slots that show the one before.
+    def _source_read(self, view: View, tokens: NDArray[Any], cache: TwoCache) -> View:
+        """The view without a source that is new, which is read before; one that asks more is left as it is."""
+        source, target = sides(view)
+        if not source.slots.count or view.most_asks > target.slots.count:
+            return view
+        self._passed(view.columns(slice(0, source.slots.count)), tokens, cache, None)
+        return view.tail(source.slots.count)
 
-        On a GPU, where a run of steps is planned at once (see ``stacks/static.py``); elsewhere None.
+    def answers(
+        self,
+        view: View,
+        tokens: NDArray[Any],
+        cache: Cache | TwoCache,
+        barred: NDArray[np.int64],
+        stops: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Likeliest ids but for those barred, and their log p [rounds, lines], of slots that show the one before.
+
+        Where a run of steps is planned at once (see ``stacks/static.py`` and ``stacks/native.py``), of as many rounds
+        as there are slots, or fewer; else None.
         """
-        if self.device.type != "cuda" or not isinstance(cache, Cache):
-            return None
-        return replayed_run(self.stack, self.head, view, tokens, cache, barred, self.compiled_steps)
+        if self.device.type != "cuda":
+            return answered_run(self.stack, self.head, view, tokens, cache, barred, stops)
+        return replayed_run(self.stack, self.head, self._own(view), tokens, cache, barred, self.compiled_steps)
+
+    def _own(self, view: View) -> View:
+        """A view of new slots with the rule as it is where only they and their like are seen."""
+        return sides(view)[1] if isinstance(self.stack, Two) else view
 
     @torch.no_grad()
     def examined(self, rows: Rows, infill: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

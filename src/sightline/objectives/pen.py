@@ -25,6 +25,7 @@ from ..decoders.sampling import Sampling
 from ..errors import SightlineError
 from ..progress import Bar
 from ..sight import View, cacheable
+from ..stacks.packed import steady
 from .base import Given, Objective
 from .model import Model
 
@@ -168,14 +169,20 @@ def must_write(model: Model) -> None:
 
 @contextmanager
 def reading(model: Model) -> Iterator[None]:
-    """Without dropout, and with the kernel chosen by each view: what is written comes in all shapes."""
+    """Without dropout, and with the kernel chosen by each view: what is written comes in all shapes.
+
+    No weight changes meanwhile.
+    """
     training, kernel = model.training, model.kernel
-    model.eval()
+    if training:
+        model.eval()
     model.kernel = None
     try:
-        yield
+        with steady():
+            yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
         model.kernel = kernel
 
 

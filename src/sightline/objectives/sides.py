@@ -59,8 +59,11 @@ def apart(
 
     def laid(at: Ints, present: NDArray[np.bool_], shift: NDArray[Any] | int = 0) -> Slots:
         document = np.where(present, of(slots.document, at), NO_DOCUMENT)
-        positions = np.where(present, within_document(document), 0)  # no table reaches for those of padding
-        return Slots.of(of(slots.place, at) - shift, document, positions=positions)
+        # Padding is alike in every round, so that a cache knows it again, and no table reaches for its positions.
+        place, positions = (
+            np.where(present, part, 0) for part in (of(slots.place, at) - shift, within_document(document))
+        )
+        return Slots.of(place, document, positions=positions)
 
     source = View.of(laid(first, there), SEEN, shows=of(view.shows, first))
     shown = of(view.shows, second)

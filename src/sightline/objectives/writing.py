@@ -70,6 +70,7 @@ def generate(
     block: int = 0,
     sure: float = 0.0,
     engine: Engine | None = None,
+    together: int = LINES,
 ) -> list[Text]:
     """Texts that go on from each prompt, on the side that the family writes to; those of one prompt side by side.
 
@@ -89,6 +90,7 @@ def generate(
     block : places that are written before the next so many are begun; 0: the family's own, if it has any.
     sure : of a block of a family that writes at any pace, the probability that each token after the first needs.
     engine : opened with this model, to write instead of our own loop.
+    together : texts that our own loop writes at once.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def generate(
         pen.check_room(parts)
     stops = () if side == "both" else tuple(stop for stop in model.objective.stops if stop >= 0)
     if engine is None:
-        written = _by_loop(pen, lines, policy, stops, min_length, course.rounds(length), course)
+        written = _by_loop(pen, lines, policy, stops, min_length, course.rounds(length), course, together)
     elif beams > 1:
         raise SightlineError(
             f"an engine writes one text at a time, not a beam of {beams}", "Leave beams or engine away"
@@ -146,13 +148,14 @@ def _by_loop(
     min_length: int,
     rounds: int,
     course: Course,
+    together: int,
 ) -> Iterator[tuple[int, Ids, float]]:
     """Number of the line, new ids and log p of each text that our own loop writes."""
     sizes = [sum(part if isinstance(part, int) else len(part) for part in parts) for parts in lines]
     order = sorted(range(len(lines)), key=lambda line: sizes[line])  # like lengths pad least
-    with bar("writing", -(-len(lines) // LINES) * rounds, "rounds") as shown, reading(pen.model):
-        for start in range(0, len(order), LINES):
-            batch = order[start : start + LINES]
+    with bar("writing", -(-len(lines) // together) * rounds, "rounds") as shown, reading(pen.model):
+        for start in range(0, len(order), together):
+            batch = order[start : start + together]
             done = pen.write(Canvas.laid([lines[line] for line in batch]), policy, stops, min_length, shown, course)
             for at, owner in enumerate(done.owners):
                 new = done.canvas.tokens[at][done.canvas.inside[at] & ~done.canvas.given[at]].tolist()

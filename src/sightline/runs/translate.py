@@ -114,7 +114,7 @@ def translate(
     from ..evaluation.translation import translation_scores
     from ..objectives.translating import translate as written
 
-    given, truths = _given(several(sources), part, sides)
+    given, truths = sources_of(several(sources), part, sides)
     if not given:
         raise SightlineError("no source was given", "Give a text, a file with one in each line, or a corpus of pairs")
     settings: dict[str, Any] = {
@@ -156,7 +156,7 @@ def _line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _given(words: list[str], part: Literal["train", "dev", "test"], sides: str) -> tuple[list[str], list[str]]:
+def sources_of(words: list[str], part: Literal["train", "dev", "test"], sides: str) -> tuple[list[str], list[str]]:
     """Sources, and their own targets where a corpus of pairs was named."""
     from ..data import kind_of, read
     from ..data.compression import opened

@@ -91,6 +91,8 @@ def load(flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
         raise _MissingError(f"the compiled library does not load ({error})") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.sightline_step.argtypes, library.sightline_step.restype = [pointer, pointer], None
+    library.sightline_read.argtypes, library.sightline_read.restype = [pointer, pointer, pointer], None
+    library.sightline_run.argtypes, library.sightline_run.restype = [pointer, pointer, pointer], number
     library.sightline_room.argtypes, library.sightline_room.restype = [pointer, pointer], number
     library.sightline_pack.argtypes = [pointer, pointer, number, number, number, number]
     library.sightline_pack.restype = None

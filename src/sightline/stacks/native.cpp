@@ -2,6 +2,9 @@
 //
 //   tokens -> x;  each layer: norm -> q, k, v -> attention over what is kept -> + -> norm -> feed-forward -> +;  -> logits
 //
+// Of two stacks the decoder's layers look at a source too, after what is kept: its keys and values are made once a text,
+// by the same function, from all slots of an encoder that see each other (`sightline_read`).
+//
 // Weights are packed once (`sightline_pack`): 16 outputs side by side, so that a product is a run over memory in order,
 // with no sum across a register. A product of many rows keeps a tile of rows x outputs in registers and reads each
 // weight once per tile. Weights are fp32, or bf16 (sums, norms, softmax and the residual stream are always fp32).
@@ -13,6 +16,7 @@
 #include <cstdint>
 #include <cstring>
 #include <omp.h>
+#include <vector>
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
 #include <immintrin.h>
 #define DOT 1
@@ -377,8 +381,8 @@ struct Matrix {
 };
 
 struct Layer {
-    Normed attention, queries, keys, feed;
-    Matrix qkv, out, up, gate, down;
+    Normed attention, queries, keys, feed, cross, cross_queries, cross_keys;
+    Matrix qkv, out, up, gate, down, cross_q, cross_kv, cross_out;  // across, where there is another stack
 };
 
 struct Plan {
@@ -393,6 +397,12 @@ struct Plan {
     Matrix table;
 };
 
+struct Source {  // what the layers look at beside, laid out as a step's keys and values
+    int64_t blocks, seat_count;
+    const int64_t *seats, *firsts, *ends;  // [lines] where a line lies, and which of its slots are seen
+    void *keys, *values;
+};
+
 struct Step {
     int64_t lines, slots, held, blocks, asked, threads;
     const int64_t *tokens, *positions, *segments;  // [lines, slots] (positions: [lines, slots, tables])
@@ -404,6 +414,18 @@ struct Step {
     void *values;  // [layers, seats, shared, blocks * 16, head padded to 16]
     float *logits; // [asked, vocabulary]
     char *scratch;
+    int64_t whole;  // nothing is held, and each slot of a line sees its first `counts`; else those up to itself
+    const int64_t *counts;        // [lines], where whole; keys and values are then of one layer
+    Source source;
+};
+
+struct Run {  // steps of a slot a line, each of which shows the likeliest id of the one before
+    int64_t rounds, stop_count;
+    double seconds;  // after which it returns with what it has
+    const int64_t *stops;
+    const uint8_t *barred;  // [vocabulary] ids that are not chosen
+    int64_t *tokens;        // [rounds, lines]: chosen; what it finds there stays where a line has ended before
+    double *logprobs;       // [rounds, lines]
 };
 
 }  // extern "C"
@@ -443,91 +465,193 @@ INLINE void turned(float *x, int64_t head, const float *cosine, const float *sin
     }
 }
 
-template <int N, class W>
-void gathered(const W *values, int64_t width, const float *share, int64_t from, int64_t to, float scale, float *out) {
-    Floats sums[2][N] = {};
+// `Q` sums of the same values, by shares of their own [Q][stride], N registers of each at a time.
+template <int Q, int N, class W>
+INLINE void gathered(const W *values, int64_t width, const float *share, int64_t stride, int64_t from, int64_t to,
+                     const float *scale, float *const *out, int64_t part) {
+    constexpr int U = Q == 1 ? 2 : 1;
+    Floats sums[U][Q][N] = {};
     int64_t t = from;
-    for (; t + 2 <= to; t += 2)
+    for (; t + U <= to; t += U)
 #pragma GCC unroll 2
-        for (int u = 0; u < 2; u++)
+        for (int u = 0; u < U; u++)
 #pragma GCC unroll 4
-            for (int n = 0; n < N; n++) sums[u][n] += load(values + (t + u) * width + n * LANES) * share[t + u];
+            for (int n = 0; n < N; n++) {
+                const Floats value = load(values + (t + u) * width + part + n * LANES);
+#pragma GCC unroll 4
+                for (int q = 0; q < Q; q++) sums[u][q][n] += value * share[q * stride + t + u];
+            }
     for (; t < to; t++)
-        for (int n = 0; n < N; n++) sums[0][n] += load(values + t * width + n * LANES) * share[t];
-    for (int n = 0; n < N; n++) store(out + n * LANES, (sums[0][n] + sums[1][n]) * scale);
+        for (int n = 0; n < N; n++)
+            for (int q = 0; q < Q; q++)
+                sums[0][q][n] += load(values + t * width + part + n * LANES) * share[q * stride + t];
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; q++)
+#pragma GCC unroll 4
+        for (int n = 0; n < N; n++) {
+            for (int u = 1; u < U; u++) sums[0][q][n] += sums[u][q][n];
+            store(out[q] + part + n * LANES, sums[0][q][n] * scale[q]);
+        }
 }
 
 constexpr int64_t WIDEST = 256;  // of a head
 
+constexpr int QUERIES = 4;  // that read a key together
+#if defined(__AVX512F__)
+constexpr int WIDE = 4;
+#else
+constexpr int WIDE = 1;
+#endif
+
+// `Q` queries over the kept slots [first, end): where they lie, room for their scores [Q][stride], where results go.
+template <int Q, class W, class X>
+void looked(const Plan &plan, const float *const *q, const W *keys, const W *values, int64_t first, int64_t end,
+            float *scores, int64_t stride, X *const *out) {
+    constexpr int U = Q == 1 ? 4 : 2, N = Q == 1 ? 4 : WIDE;
+    const int64_t head = plan.head, wide = up(head, LANES), from = first / LANES, to = (end + LANES - 1) / LANES;
+    Floats most[Q];
+    for (int j = 0; j < Q; j++) most[j] = all(-INFINITY);
+    for (int64_t block = from; block < to; block++) {
+        const W *kept = keys + block * head * LANES;
+        Floats sums[U][Q] = {};
+        int64_t i = 0;
+        for (; i + U <= head; i += U)
+#pragma GCC unroll 4
+            for (int u = 0; u < U; u++) {
+                const Floats key = load(kept + (i + u) * LANES);
+#pragma GCC unroll 4
+                for (int j = 0; j < Q; j++) sums[u][j] += key * q[j][i + u];
+            }
+        for (; i < head; i++)
+            for (int j = 0; j < Q; j++) sums[0][j] += load(kept + i * LANES) * q[j][i];
+        const Ints slots = Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + (int)(block * LANES);
+        const bool edge = block * LANES < first || block * LANES + LANES > end;
+#pragma GCC unroll 4
+        for (int j = 0; j < Q; j++) {
+            Floats score = sums[0][j];
+            for (int u = 1; u < U; u++) score += sums[u][j];
+            score *= (float)plan.scale;
+            if (edge) {
+                score = slots < (Ints{} + (int)first) ? all(-INFINITY) : score;
+                score = slots >= (Ints{} + (int)end) ? all(-INFINITY) : score;
+            }
+            store(scores + j * stride + block * LANES, score);
+            most[j] = score > most[j] ? score : most[j];
+        }
+    }
+    float scale[Q], *to_row[Q];
+    alignas(64) float seen[Q][WIDEST];
+    for (int j = 0; j < Q; j++) {
+        float top = -INFINITY;
+        for (int i = 0; i < LANES; i++) top = std::max(top, most[j][i]);
+        Floats sums = {};
+        for (int64_t block = from; block < to; block++) {  // what is hidden comes out at e^-87, and is not read
+            Floats share = exponential(load(scores + j * stride + block * LANES) - top);
+            store(scores + j * stride + block * LANES, share);
+            if (block * LANES < first || block * LANES + LANES > end) {
+                for (int64_t i = 0; i < LANES; i++)
+                    if (block * LANES + i < first || block * LANES + i >= end) share[i] = 0;
+            }
+            sums += share;
+        }
+        float total = 0;
+        for (int i = 0; i < LANES; i++) total += sums[i];
+        scale[j] = 1.0f / total, to_row[j] = seen[j];
+    }
+    int64_t part = 0;
+    for (; part + N * LANES <= wide; part += N * LANES)
+        gathered<Q, N>(values, wide, scores, stride, first, end, scale, to_row, part);
+    for (; part < wide; part += LANES) gathered<Q, 1>(values, wide, scores, stride, first, end, scale, to_row, part);
+    for (int j = 0; j < Q; j++)
+        for (int64_t i = 0; i < head; i++) put(out[j] + i, seen[j][i]);
+}
+
+// The same of `slots` slots, `group` heads each, which all see these slots.
+template <class W, class X>
+void looked_all(const Plan &plan, float *q, int64_t stride, int64_t slots, int64_t group, const W *keys, const W *values,
+                int64_t first, int64_t end, float *scores, int64_t scores_width, X *out, int64_t out_stride) {
+    const int64_t head = plan.head, count = slots * group;
+    const float *queries[QUERIES];
+    X *to[QUERIES];
+    for (int64_t at = 0; at < count;) {
+        const int64_t some = std::min<int64_t>(QUERIES, count - at);
+        for (int64_t j = 0; j < some; j++) {
+            const int64_t slot = (at + j) / group, g = (at + j) % group;
+            queries[j] = q + slot * stride + g * head, to[j] = out + slot * out_stride + g * head;
+        }
+        if (first >= end) {  // nothing to see
+            for (int64_t j = 0; j < some; j++)
+                for (int64_t i = 0; i < head; i++) put(to[j] + i, 0.0f);
+            at += some;
+        } else if (some == QUERIES) {
+            looked<QUERIES>(plan, queries, keys, values, first, end, scores, scores_width, to);
+            at += some;
+        } else {
+            looked<1>(plan, queries, keys, values, first, end, scores, scores_width, to);
+            at++;
+        }
+    }
+}
+
+// Keep one slot's key and value of a head, those of each slot in their place.
+template <class W> INLINE void kept(W *keys, W *values, int64_t at, int64_t head, const float *k, const float *v) {
+    const int64_t wide = up(head, LANES);
+    W *key = keys + (at / LANES) * head * LANES + at % LANES;
+    for (int64_t i = 0; i < head; i++) put(key + i * LANES, k[i]);
+    W *value = values + at * wide;
+    for (int64_t i = 0; i < head; i++) put(value + i, v[i]);
+    for (int64_t i = head; i < wide; i++) put(value + i, 0.0f);
+}
+
 // The new slots of one line and one key-value head: keep their keys and values, then look at all kept so far.
 template <class W, class X>
 void attended(const Plan &plan, const Step &step, const Layer &layer, int64_t number, int64_t line, int64_t shared,
-              float *qkv, int64_t stride, const float *turns, float *scores, X *out, int64_t out_stride) {
+              float *qkv, int64_t stride, const float *turns, float *scores, int64_t scores_width, X *out,
+              int64_t out_stride) {
     const int64_t head = plan.head, wide = up(head, LANES), group = plan.heads / plan.shared;
-    const int64_t at = (number * step.seat_count + step.seats[line]) * plan.shared + shared;
+    const int64_t at = ((step.whole ? 0 : number) * step.seat_count + step.seats[line]) * plan.shared + shared;
     W *keys = (W *)step.keys + at * step.blocks * head * LANES;
     W *values = (W *)step.values + at * step.blocks * LANES * wide;
-    const int64_t first = step.first[line];
-    alignas(64) float seen[WIDEST];
     for (int64_t slot = 0; slot < step.slots; slot++) {
-        const int64_t row = line * step.slots + slot, now = step.held + slot;
-        float *q = qkv + row * stride + shared * group * head;
+        const int64_t row = line * step.slots + slot;
         float *k = qkv + row * stride + (plan.heads + shared) * head;
         const float *v = qkv + row * stride + (plan.heads + plan.shared + shared) * head;
         const float *cosine = turns + row * head, *sine = cosine + head / 2;
         if (layer.keys.there) normed(k, head, layer.keys, plan.rms, (float)plan.eps, k);
         if (plan.rope) turned(k, head, cosine, sine);
-        W *key = keys + (now / LANES) * head * LANES + now % LANES;
-        for (int64_t i = 0; i < head; i++) put(key + i * LANES, k[i]);
-        W *value = values + now * wide;
-        for (int64_t i = 0; i < head; i++) put(value + i, v[i]);
-        for (int64_t i = head; i < wide; i++) put(value + i, 0.0f);
-        const int64_t from = first / LANES, to = now / LANES + 1;
+        kept(keys, values, step.held + slot, head, k, v);
+        float *q = qkv + row * stride + shared * group * head;
         for (int64_t g = 0; g < group; g++, q += head) {
             if (layer.queries.there) normed(q, head, layer.queries, plan.rms, (float)plan.eps, q);
             if (plan.rope) turned(q, head, cosine, sine);
-            Floats most = all(-INFINITY);
-            for (int64_t block = from; block < to; block++) {
-                const W *kept = keys + block * head * LANES;
-                Floats sums[4] = {};
-                int64_t i = 0;
-                for (; i + 4 <= head; i += 4)
-#pragma GCC unroll 4
-                    for (int u = 0; u < 4; u++) sums[u] += load(kept + (i + u) * LANES) * q[i + u];
-                for (; i < head; i++) sums[0] += load(kept + i * LANES) * q[i];
-                Floats score = (sums[0] + sums[1] + sums[2] + sums[3]) * (float)plan.scale;
-                if (block * LANES < first || block * LANES + LANES > now + 1) {
-                    const Ints slots = Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + (int)(block * LANES);
-                    score = slots < (Ints{} + (int)first) ? all(-INFINITY) : score;
-                    score = slots > (Ints{} + (int)now) ? all(-INFINITY) : score;
-                }
-                store(scores + block * LANES, score);
-                most = score > most ? score : most;
-            }
-            float top = -INFINITY;
-            for (int i = 0; i < LANES; i++) top = std::max(top, most[i]);
-            Floats sums = {};
-            for (int64_t block = from; block < to; block++) {  // what is hidden comes out at e^-87, and is not read
-                Floats share = exponential(load(scores + block * LANES) - top);
-                store(scores + block * LANES, share);
-                if (block * LANES < first || block * LANES + LANES > now + 1) {
-                    for (int64_t i = 0; i < LANES; i++)
-                        if (block * LANES + i < first || block * LANES + i > now) share[i] = 0;
-                }
-                sums += share;
-            }
-            float total = 0;
-            for (int i = 0; i < LANES; i++) total += sums[i];
-            const float scale = 1.0f / total;
-            int64_t part = 0;
-            for (; part + 4 * LANES <= wide; part += 4 * LANES)
-                gathered<4>(values + part, wide, scores, first, now + 1, scale, seen + part);
-            for (; part < wide; part += LANES)
-                gathered<1>(values + part, wide, scores, first, now + 1, scale, seen + part);
-            X *to_row = out + row * out_stride + (shared * group + g) * head;
-            for (int64_t i = 0; i < head; i++) put(to_row + i, seen[i]);
         }
     }
+    float *queries = qkv + line * step.slots * stride + shared * group * head;
+    X *to = out + line * step.slots * out_stride + shared * group * head;
+    if (step.whole)
+        looked_all(plan, queries, stride, step.slots, group, keys, values, 0, step.counts[line], scores, scores_width, to,
+                   out_stride);
+    for (int64_t slot = 0; slot < (step.whole ? 0 : step.slots); slot++)
+        looked_all(plan, queries + slot * stride, stride, 1, group, keys, values, step.first[line], step.held + slot + 1,
+                   scores, scores_width, to + slot * out_stride, out_stride);
+}
+
+// The same across: to the source, of which every slot of the line sees all.
+template <class W, class X>
+void crossed(const Plan &plan, const Step &step, const Layer &layer, int64_t number, int64_t line, int64_t shared,
+             float *queries, int64_t stride, float *scores, int64_t scores_width, X *out, int64_t out_stride) {
+    const Source &source = step.source;
+    const int64_t head = plan.head, wide = up(head, LANES), group = plan.heads / plan.shared;
+    const int64_t at = (number * source.seat_count + source.seats[line]) * plan.shared + shared;
+    const W *keys = (const W *)source.keys + at * source.blocks * head * LANES;
+    const W *values = (const W *)source.values + at * source.blocks * LANES * wide;
+    float *q = queries + line * step.slots * stride + shared * group * head;
+    for (int64_t slot = 0; slot < step.slots && layer.cross_queries.there; slot++)
+        for (int64_t g = 0; g < group; g++)
+            normed(q + slot * stride + g * head, head, layer.cross_queries, plan.rms, (float)plan.eps,
+                   q + slot * stride + g * head);
+    looked_all(plan, q, stride, step.slots, group, keys, values, source.firsts[line], source.ends[line], scores,
+               scores_width, out + line * step.slots * out_stride + shared * group * head, out_stride);
 }
 
 struct Room {  // scratch memory, in bytes from its start
@@ -545,14 +669,14 @@ struct Room {  // scratch memory, in bytes from its start
         qkv_width = up((plan.heads + 2 * plan.shared) * plan.head, 32);
         seen_width = up(plan.heads * plan.head, 32);
         hidden_width = up(plan.hidden, 32);
-        scores_width = step.blocks * LANES;
+        scores_width = std::max(step.blocks, step.source.blocks) * LANES;
         x = take(rows * width * 4);
         normed = take(rows * width * input * step.threads);
         qkv = take(rows * qkv_width * 4);
         seen = take(rows * seen_width * input);
         hidden = take(rows * hidden_width * input);
         turns = take(rows * plan.head * 4);
-        scores = take(step.threads * scores_width * 4);
+        scores = take(step.threads * QUERIES * scores_width * 4);
         end = at;
     }
 };
@@ -572,7 +696,8 @@ template <class W> void embedded(const Plan &plan, const Step &step, int64_t row
     if (plan.norm_embedding.there) normed(x, width, plan.norm_embedding, plan.rms, (float)plan.eps, x);
 }
 
-template <class W, class X> void stepped(const Plan &plan, const Step &step) {
+// Through all layers; then `end`, in the same parallel region, makes of the states what is wanted.
+template <class W, class X, class End> void passed(const Plan &plan, const Step &step, End end) {
     const Room room(plan, step, sizeof(X));
     const int64_t rows = step.lines * step.slots;
     const float eps = (float)plan.eps;
@@ -585,7 +710,7 @@ template <class W, class X> void stepped(const Plan &plan, const Step &step) {
         const int me = omp_get_thread_num(), team = omp_get_num_threads();
         const bool alone = rows <= 2;  // few rows: each thread norms them for itself, and nobody waits
         X *normal = (X *)(step.scratch + room.normed) + (alone ? me * rows * stream : 0);
-        float *scores = (float *)(step.scratch + room.scores) + me * room.scores_width;
+        float *scores = (float *)(step.scratch + room.scores) + me * QUERIES * room.scores_width;
         const Share mine(rows, me, team);
         const Share norms = alone ? Share(rows, 0, 1) : mine;
         for (int64_t row = mine.start; row < mine.end; row++) {
@@ -628,10 +753,26 @@ template <class W, class X> void stepped(const Plan &plan, const Step &step) {
             const Share pairs(step.lines * plan.shared, me, team);
             for (int64_t pair = pairs.start; pair < pairs.end; pair++)
                 attended<W>(plan, step, layer, number, pair / plan.shared, pair % plan.shared, qkv, wide, turns, scores,
-                            seen, attended_width);
+                            room.scores_width, seen, attended_width);
 #pragma omp barrier
             product<W>(layer.out.packed, plan.heads * plan.head, plan.width, seen, attended_width, rows, me, team,
                        adding(layer.out));
+            if (layer.cross_q.packed) {
+#pragma omp barrier
+                prepare(layer.cross);
+                product<W>(layer.cross_q.packed, plan.width, plan.heads * plan.head, normal, stream, rows, me, team,
+                           [&](int64_t row, int64_t output, Floats sum) {
+                               if (layer.cross_q.bias) sum += load(layer.cross_q.bias + output);
+                               store(qkv + row * wide + output, sum);
+                           });
+#pragma omp barrier
+                for (int64_t pair = pairs.start; pair < pairs.end; pair++)
+                    crossed<W>(plan, step, layer, number, pair / plan.shared, pair % plan.shared, qkv, wide, scores,
+                               room.scores_width, seen, attended_width);
+#pragma omp barrier
+                product<W>(layer.cross_out.packed, plan.heads * plan.head, plan.width, seen, attended_width, rows, me,
+                           team, adding(layer.cross_out));
+            }
             if (!plan.parallel) {
 #pragma omp barrier
                 prepare(layer.feed);
@@ -659,7 +800,13 @@ template <class W, class X> void stepped(const Plan &plan, const Step &step) {
         if (!alone) {
 #pragma omp barrier
         }
-        product<W>(plan.table.packed, plan.width, plan.vocabulary, normal, stream, step.asked, me, team,
+        end(normal, stream, qkv, wide, me, team);
+    }
+}
+
+template <class W, class X> void stepped(const Plan &plan, const Step &step) {
+    passed<W, X>(plan, step, [&](const X *states, int64_t stride, float *, int64_t, int me, int team) {
+        product<W>(plan.table.packed, plan.width, plan.vocabulary, states, stride, step.asked, me, team,
                    [&](int64_t row, int64_t output, Floats sum) {
                        if (plan.table.bias) sum += load(plan.table.bias + output);
                        float *to = step.logits + row * plan.vocabulary + output;
@@ -668,9 +815,61 @@ template <class W, class X> void stepped(const Plan &plan, const Step &step) {
                        else
                            for (int64_t i = 0; output + i < plan.vocabulary; i++) to[i] = sum[i];
                    });
-    }
+    });
     for (int64_t at = 0; at < step.asked; at++)
         for (int64_t i = 0; i < plan.barred_count; i++) step.logits[at * plan.vocabulary + plan.barred[i]] = -INFINITY;
+}
+
+// An encoder's states to `step.logits`, and as the layers of a decoder look at them, to `step.source`.
+template <class W, class X> void read(const Plan &plan, const Plan &decoder, const Step &step) {
+    const int64_t head = plan.head, shared = plan.shared, lines = step.lines, layer_size = step.source.seat_count * shared;
+    passed<W, X>(plan, step, [&](const X *states, int64_t stride, float *both, int64_t wide, int me, int team) {
+        const Share mine(step.asked, me, team);
+        for (int64_t row = mine.start; row < mine.end; row++)
+            for (int64_t i = 0; i < plan.width; i++) step.logits[row * plan.width + i] = one(states + row * stride + i);
+        for (int64_t number = 0; number < decoder.layers; number++) {
+            const Layer &layer = decoder.layer[number];
+            product<W>(layer.cross_kv.packed, plan.width, 2 * shared * head, states, stride, step.asked, me, team,
+                       [&](int64_t row, int64_t output, Floats sum) {
+                           if (layer.cross_kv.bias) sum += load(layer.cross_kv.bias + output);
+                           store(both + row * wide + output, sum);
+                       });
+#pragma omp barrier
+            const Share pairs(lines * shared, me, team);
+            for (int64_t pair = pairs.start; pair < pairs.end; pair++) {
+                const int64_t line = pair / shared, which = pair % shared, at = number * layer_size + pair;
+                W *keys = (W *)step.source.keys + at * step.source.blocks * head * LANES;
+                W *values = (W *)step.source.values + at * step.source.blocks * LANES * up(head, LANES);
+                for (int64_t slot = 0; slot < step.slots; slot++) {
+                    float *k = both + (line * step.slots + slot) * wide + which * head;
+                    const float *v = k + shared * head;
+                    if (layer.cross_keys.there) normed(k, head, layer.cross_keys, plan.rms, (float)plan.eps, k);
+                    kept(keys, values, slot, head, k, v);
+                }
+            }
+#pragma omp barrier
+        }
+    });
+}
+
+// The likeliest id of a row of logits that is not barred, and its log p by the logits as they are.
+double chosen(const float *logits, int64_t count, const uint8_t *barred, int64_t *token) {
+    float top = -INFINITY, best = -INFINITY;
+    *token = 0;
+    for (int64_t i = 0; i < count; i++) {
+        top = std::max(top, logits[i]);
+        if (logits[i] > best && !barred[i]) best = logits[i], *token = i;
+    }
+    double total = 0;
+    int64_t i = 0;
+    Floats sums = {};
+    for (; i + LANES <= count; i += LANES) {
+        const Floats x = load(logits + i) - top;
+        sums += x < all(-87.0f) ? Floats{} : exponential(x);
+    }
+    for (int j = 0; j < LANES; j++) total += sums[j];
+    for (; i < count; i++) total += std::exp((double)logits[i] - top);
+    return (double)best - top - std::log(total);
 }
 
 template <class W> void packed(const W *from, W *to, int64_t outputs, int64_t depth, int threads) {
@@ -700,6 +899,55 @@ void sightline_step(const Plan *plan, const Step *step) {
         stepped<float, float>(*plan, *step);
 }
 
+// The source of a text: `step` holds all slots of the encoder, and where the decoder's keys and values go.
+void sightline_read(const Plan *plan, const Plan *decoder, const Step *step) {
+    if (plan->half)
+        read<uint16_t, HalfInput>(*plan, *decoder, *step);
+    else
+        read<float, float>(*plan, *decoder, *step);
+}
+
+// Steps one after the other; returns how many. `step` has the tokens, positions and segments of all [rounds, lines], of
+// which only the first tokens are read; lines leave where they write a stop mark, and it ends where none is left.
+int64_t sightline_run(const Plan *plan, const Step *step, const Run *run) {
+    const int64_t lines = step->lines, dimensions = std::max<int64_t>(1, std::max(plan->tables, plan->rope));
+    std::vector<int64_t> left(lines), tokens(step->tokens, step->tokens + lines), rows(lines);
+    std::vector<int64_t> positions(lines * dimensions), segments(lines), first(lines), seats(lines), sources(lines),
+        firsts(lines), ends(lines);
+    for (int64_t i = 0; i < lines; i++) left[i] = rows[i] = i;
+    Step now = *step;
+    now.tokens = tokens.data(), now.positions = positions.data(), now.segments = segments.data();
+    now.first = first.data(), now.seats = seats.data(), now.rows = rows.data(), now.slots = 1;
+    now.source.seats = sources.data(), now.source.firsts = firsts.data(), now.source.ends = ends.data();
+    const double start = omp_get_wtime();
+    int64_t round = 0;
+    for (; round < run->rounds && !left.empty() && (!round || omp_get_wtime() - start < run->seconds); round++) {
+        now.lines = now.asked = (int64_t)left.size(), now.held = step->held + round;
+        for (int64_t i = 0; i < now.lines; i++) {
+            const int64_t line = left[i], at = round * lines + line;
+            for (int64_t d = 0; d < dimensions; d++)
+                positions[i * dimensions + d] = step->positions[at * dimensions + d];
+            segments[i] = step->segments[at], first[i] = step->first[line], seats[i] = step->seats[line];
+            if (!step->source.blocks) continue;
+            sources[i] = step->source.seats[line];
+            firsts[i] = step->source.firsts[line], ends[i] = step->source.ends[line];
+        }
+        sightline_step(plan, &now);
+        std::vector<int64_t> stay;
+        for (int64_t i = 0; i < now.lines; i++) {
+            int64_t token;
+            const int64_t line = left[i], at = round * lines + line;
+            run->logprobs[at] = chosen(now.logits + i * plan->vocabulary, plan->vocabulary, run->barred, &token);
+            run->tokens[at] = token;
+            if (std::find(run->stops, run->stops + run->stop_count, token) != run->stops + run->stop_count) continue;
+            tokens[stay.size()] = token;
+            stay.push_back(line);
+        }
+        left = stay;
+    }
+    return round;
+}
+
 // A matrix [outputs, depth] as products read it; `size` is 4 (fp32) or 2 (bf16) bytes.
 void sightline_pack(const void *from, void *to, int64_t outputs, int64_t depth, int64_t size, int64_t threads) {
     if (size == 2)
@@ -712,15 +960,16 @@ void sightline_pack(const void *from, void *to, int64_t outputs, int64_t depth, 
 uint64_t sightline_mark(const void *from, int64_t bytes, uint64_t seed) {
     const uint32_t *words = (const uint32_t *)from;
     const int64_t count = bytes / 4;
-    uint64_t sums[16] = {};
+    constexpr int CHAINS = 64;  // so many products wait for none before them
+    uint64_t sums[CHAINS] = {};
     int64_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        for (int lane = 0; lane < 16; lane++) sums[lane] = (sums[lane] ^ words[i + lane]) * 0x9e3779b97f4a7c15ull;
+    for (; i + CHAINS <= count; i += CHAINS)
+        for (int lane = 0; lane < CHAINS; lane++) sums[lane] = (sums[lane] ^ words[i + lane]) * 0x9e3779b97f4a7c15ull;
     uint64_t mark = seed;
     for (; i < count; i++) mark = (mark ^ words[i]) * 0x9e3779b97f4a7c15ull;
     for (int64_t rest = 4 * count; rest < bytes; rest++)
         mark = (mark ^ ((const uint8_t *)from)[rest]) * 0x9e3779b97f4a7c15ull;
-    for (int lane = 0; lane < 16; lane++) mark = ((mark ^ (mark >> 29)) + sums[lane]) * 0xbf58476d1ce4e5b9ull;
+    for (int lane = 0; lane < CHAINS; lane++) mark = ((mark ^ (mark >> 29)) + sums[lane]) * 0xbf58476d1ce4e5b9ull;
     return mark;
 }
 

@@ -12,6 +12,8 @@ device, and the answers are fetched together. Python then costs a run what it co
 
 Memory: what ``Cache`` says, for room that doubles as it is needed, and the graph's own activations. The last step of a
 stack is kept for the next text where its room is below 1 GiB.
+
+Of two stacks the decoder's steps are replayed, beside a source in buffers of a fixed size too.
 """
 
 from __future__ import annotations
@@ -30,15 +32,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..progress import say
 from ..sight import NO_DOCUMENT, Rule, View
 from ..sight.rule import FIELDS
 from .cache import Cache
 from .head import Head
 from .look import Look, on_device
-from .transformer import Transformer
+from .transformer import Shape, Source, Transformer
+from .two import Two, TwoCache
 
 LEAST = 256  # slots that room is made for
 MOST = 64  # steps of a run
+SOURCES = 64  # slots that room for a source is a multiple of
 SPARE = 2**30  # bytes of room, above which a step is not kept for the next text
 _NAMES = ("tokens", *FIELDS)
 T = TypeVar("T")
@@ -108,15 +113,20 @@ class Sums(TorchFunctionMode):
         return out if bias is None else out + bias
 
 
-def answer(stack: nn.Module, head: Head, look: Look, room: Room) -> Tensor:
+def answer(stack: nn.Module, head: Head, look: Look, room: Room, source: Source | None) -> Tensor:
     """Logits [lines, 1, vocabulary] of a new slot a line, which the room then holds."""
     with Sums() if torch.compiler.is_compiling() and look.tokens.is_cuda else contextlib.nullcontext():
-        return head.logits(stack(look, room))
+        if source is None:
+            return head.logits(stack(look, room))
+        assert isinstance(stack, Two)
+        return head.logits(stack.written(look, room, source))
 
 
-def choice(stack: nn.Module, head: Head, look: Look, room: Room, bar: Tensor) -> tuple[Tensor, Tensor]:
+def choice(
+    stack: nn.Module, head: Head, look: Look, room: Room, source: Source | None, bar: Tensor
+) -> tuple[Tensor, Tensor]:
     """The likeliest id of each line [lines] that ``bar`` [vocabulary], 0 or -inf, allows, and its log p."""
-    said = answer(stack, head, look, room)[:, 0]
+    said = answer(stack, head, look, room, source)[:, 0]
     token = (said + bar).argmax(-1)
     return token, said.log_softmax(-1).gather(1, token[:, None])[:, 0]
 
@@ -125,6 +135,20 @@ def choice(stack: nn.Module, head: Head, look: Look, room: Room, bar: Tensor) ->
 def compiled(call: Callable[..., T]) -> Callable[..., T]:
     """The same through ``torch.compile``, which takes its time to load."""
     return torch.compile(call, dynamic=False)
+
+
+def capturing(step: Step, call: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T] | None:
+    """See ``captured``; None where a decoder of two stacks cannot be: then its steps are launched one by one."""
+    if step.plain:
+        return None
+    try:
+        return captured(call)
+    except RuntimeError as error:
+        if step.source is None:
+            raise
+        step.plain = True
+        say(f"Steps of this decoder are not replayed as a graph ({str(error).splitlines()[0]}): slower, and as right")
+        return None
 
 
 def captured(call: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
@@ -153,36 +177,67 @@ class Step:
     Parameters
     ----------
     stack, head : a model's, on one device. like : a look of the kind of those to come (its sight, its positions).
-    lines, room : of the buffers.
+    lines, room : of the buffers. source : like those to come, where there is one.
     compiled : through ``torch.compile``: fewer kernels, after a minute's wait for each new size of the buffers.
     """
 
-    def __init__(self, stack: Transformer, head: Head, like: Look, lines: int, room: int, compiled: bool) -> None:
+    def __init__(
+        self,
+        stack: Transformer | Two,
+        head: Head,
+        like: Look,
+        lines: int,
+        room: int,
+        compiled: bool,
+        source: Source | None = None,
+    ) -> None:
         self._parts = weakref.ref(stack), weakref.ref(head)  # a step kept for the next text keeps no model alive
         self.lines, self.compiled = lines, compiled
-        shape, device, dtype = stack.shape, head.weight.device, head.weight.dtype
+        shape, device, dtype = _shape(stack), head.weight.device, head.weight.dtype
         tables = like.positions.shape[2] if like.positions.dim() == 3 else 1
         self._new = torch.zeros(len(_NAMES) + tables + 1, lines, 1, dtype=torch.long, device=device)  # one copy a step
         self.look = _look(self._new[:-1], like.positions.dim(), like.sight)
         held = torch.zeros(len(_NAMES) + tables, lines, room, dtype=torch.long, device=device)
-        size = (lines, shape.shared_heads, room, shape.of_head)
-        # Each on its own: a compiled graph might copy all that share memory, wherever it writes to one.
-        keys, values = ([torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)] for _ in range(2))
-        self.room = Room(_look(held, like.positions.dim(), like.sight), keys, values, self._new[-1, 0])
+
+        def buffers(slots: int) -> tuple[list[Tensor], list[Tensor]]:
+            """Keys and values, each on its own: a compiled graph might copy all that share memory."""
+            size = (lines, shape.shared_heads, slots, shape.of_head)
+            keys, values = (
+                [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)] for _ in range(2)
+            )
+            return keys, values
+
+        self.room = Room(_look(held, like.positions.dim(), like.sight), *buffers(room), self._new[-1, 0])
+        self.source: Source | None = None
+        if source is not None:
+            slots = _rounded(source)
+            numbers = torch.zeros(len(_NAMES) + tables, lines, slots, dtype=torch.long, device=device)
+            look = _look(numbers, source.look.positions.dim(), source.look.sight)
+            self.source = Source(look, *buffers(slots))
         self._graph: torch.cuda.CUDAGraph | None = None
+        self.plain = False  # it could not be captured
         self._run: Run | None = None
         self.user: weakref.ref[Static] | None = None
         self.kind: tuple[Any, ...] = ()
 
     @classmethod
     def of(
-        cls, user: Static, stack: Transformer, head: Head, like: Look, lines: int, room: int, compiled: bool
+        cls,
+        user: Static,
+        stack: Transformer | Two,
+        head: Head,
+        like: Look,
+        lines: int,
+        room: int,
+        compiled: bool,
+        source: Source | None,
     ) -> Step:
         """The stack's last step, if it is of this kind and free; else a new one."""
-        kind = (like.sight, like.positions.shape[2:], lines, room, compiled, _stored(stack), _stored(head))
+        across = None if source is None else (source.look.sight, _rounded(source))
+        kind = (like.sight, like.positions.shape[2:], lines, room, compiled, across, _stored(stack), _stored(head))
         step = _last.get(stack)
         if step is None or step.kind != kind or (step.user is not None and step.user() not in (None, user)):
-            step = cls(stack, head, like, lines, room, compiled)
+            step = cls(stack, head, like, lines, room, compiled, source)
             step.kind = kind
             if sum(buffer.nbytes for buffer in (*step.room.keys, *step.room.values)) <= SPARE:
                 _last[stack] = step
@@ -194,14 +249,26 @@ class Step:
         return compiled(call) if self.compiled else call
 
     @property
-    def parts(self) -> tuple[Transformer, Head]:
+    def parts(self) -> tuple[Transformer | Two, Head]:
         """Stack and head."""
         stack, head = (part() for part in self._parts)
-        assert isinstance(stack, Transformer) and isinstance(head, Head), "a step outlived its model"
+        assert isinstance(stack, Transformer | Two) and isinstance(head, Head), "a step outlived its model"
         return stack, head
 
+    def beside(self, source: Source | None) -> None:
+        """Look at this source from now on, line by line."""
+        mine = self.source
+        if source is None or mine is None:
+            return
+        lines, count = source.look.tokens.shape
+        for name in (*_NAMES, "positions"):
+            getattr(mine.look, name)[:lines, :count] = getattr(source.look, name)
+        mine.look.document[:, count:] = NO_DOCUMENT
+        for ours, theirs in zip((*mine.keys, *mine.values), (*source.keys, *source.values), strict=True):
+            ours[:lines, :, :count] = theirs
+
     def _answer(self) -> Tensor:
-        return self.through(answer)(*self.parts, self.look, self.room)
+        return self.through(answer)(*self.parts, self.look, self.room, self.source)
 
     def __call__(self, new: NDArray[np.int64]) -> Tensor:
         """Logits [lines, 1, vocabulary], overwritten by the next call.
@@ -212,7 +279,10 @@ class Step:
         if self._new.device.type != "cuda":
             return self._answer()
         if self._graph is None:  # a slot that is overwritten afterwards, by the same numbers, may be written before
-            self._graph, self._logits = captured(self._answer)
+            found = capturing(self, self._answer)
+            if found is None:
+                return self._answer()
+            self._graph, self._logits = found
         self._graph.replay()
         return self._logits
 
@@ -253,7 +323,7 @@ class Run:
         before = self._tokens.index_select(0, self._at - 1 + (self._at == 0))[0]
         new.copy_(self._plan.index_select(0, self._at)[0])
         new[0] = torch.where(self._at == 0, new[0], before)
-        token, logprob = step.through(choice)(*step.parts, step.look, step.room, self._bar)
+        token, logprob = step.through(choice)(*step.parts, step.look, step.room, step.source, self._bar)
         self._tokens.index_copy_(0, self._at, token[None])
         self._logprobs.index_copy_(0, self._at, logprob[None])
         self._at += 1
@@ -274,7 +344,8 @@ class Run:
         self._bar.copy_(bar)
         if device.type == "cuda" and self._graph is None:
             self._at.zero_()
-            self._graph, _ = captured(lambda: self._once(step))
+            found = capturing(step, lambda: self._once(step))
+            self._graph = None if found is None else found[0]
             step.room.forget(int(plan[0, -1, 0]))  # of steps that only warmed up
         self._at.zero_()
         for _ in range(count):
@@ -298,11 +369,14 @@ class Static:
     Parameters
     ----------
     stack, head : the model's. cache : what torch made of the slots so far. compiled : see ``Step``.
+    two : where the decoder of two stacks writes, what holds its source, line by line.
     """
 
-    def __init__(self, stack: Transformer, head: Head, cache: Cache, compiled: bool) -> None:
+    def __init__(
+        self, stack: Transformer | Two, head: Head, cache: Cache, compiled: bool, two: TwoCache | None = None
+    ) -> None:
         assert cache.look is not None
-        self._parts, self._like, self._compiled = (stack, head), cache.look, compiled
+        self._parts, self._like, self._compiled, self._two = (stack, head), cache.look, compiled, two
         self.count = cache.count
         self._move(cache.look, cache.keys, cache.values)
 
@@ -311,8 +385,10 @@ class Static:
         lines, count = look.tokens.shape
         while room <= count:
             room *= 2
-        self._step = Step.of(self, *self._parts, self._like, lines, room, self._compiled)
+        source = None if self._two is None else self._two.source
+        self._step = Step.of(self, *self._parts, self._like, lines, room, self._compiled, source)
         self._step.room.fill(look, keys, values)
+        self._step.beside(source)
         self._seats = np.arange(lines)
 
     def _make_room(self, more: int) -> None:
@@ -388,15 +464,26 @@ class Static:
 
 def suits(stack: nn.Module, head: nn.Module) -> bool:
     """Whether a step of this model may be captured as it stands now."""
-    if type(stack) is not Transformer or type(head) is not Head:
+    if type(stack) not in (Transformer, Two) or type(head) is not Head:
         return False
     if stack.training or torch.is_grad_enabled() or torch.is_autocast_enabled(head.weight.device.type):
         return False
-    return stack.shape.positions != "alibi"  # its slopes come from the processor, in every step
+    return _shape(stack).positions != "alibi"  # its slopes come from the processor, in every step
+
+
+def _shape(stack: nn.Module) -> Shape:
+    """Of the layers that write."""
+    assert isinstance(stack, Transformer | Two)
+    return stack.decoder.shape if isinstance(stack, Two) else stack.shape
+
+
+def _rounded(source: Source) -> int:
+    """Slots that room is made for."""
+    return -(-source.look.tokens.shape[1] // SOURCES) * SOURCES
 
 
 def replayed(
-    stack: nn.Module, head: nn.Module, view: View, tokens: NDArray[Any], cache: Cache, compiled: bool = False
+    stack: nn.Module, head: nn.Module, view: View, tokens: NDArray[Any], cache: Cache | TwoCache, compiled: bool = False
 ) -> Tensor | None:
     """Logits [lines, 1, vocabulary] of a view of one slot a line that follow those in the cache, by one replay.
 
@@ -411,7 +498,7 @@ def replayed_run(
     head: nn.Module,
     view: View,
     tokens: NDArray[Any],
-    cache: Cache,
+    cache: Cache | TwoCache,
     barred: NDArray[Any],
     compiled: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
@@ -423,14 +510,15 @@ def replayed_run(
     return None if kept is None else kept.answers(view, tokens, barred)
 
 
-def _kept(stack: nn.Module, head: nn.Module, view: View, cache: Cache, compiled: bool) -> Static | None:
+def _kept(stack: nn.Module, head: nn.Module, view: View, cache: Cache | TwoCache, compiled: bool) -> Static | None:
     """What holds the slots of the cache; None where it may hold none."""
-    if not cache.count:
+    two, own = (cache, cache.target) if isinstance(cache, TwoCache) else (None, cache)
+    if not own.count:
         return None
-    if cache.handed is None:
-        if not suits(stack, head) or view.whole_sight != getattr(cache.look, "sight", None):
+    if own.handed is None:
+        if not suits(stack, head) or view.whole_sight != getattr(own.look, "sight", None):
             return None
-        assert isinstance(stack, Transformer) and isinstance(head, Head)
-        cache.hand_over(Static(stack, head, cache, compiled))
-    assert isinstance(cache.handed, Static)
-    return cache.handed
+        assert isinstance(stack, Transformer | Two) and isinstance(head, Head)
+        own.hand_over(Static(stack, head, own, compiled, two))
+    assert isinstance(own.handed, Static)
+    return own.handed

@@ -11,7 +11,7 @@ Vaswani et al., Attention Is All You Need (2017).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,16 +46,47 @@ def _settled(view: View) -> View:
     return replace(view, sight=settled(view.sight, opening, bool(opens.all())))
 
 
+class HandedSource(Protocol):
+    """What holds a source in another form, to which it was handed over."""
+
+    @property
+    def look(self) -> Look:
+        """Its slots."""
+
+    def lines(self, index: Tensor) -> HandedSource:
+        """Some of the lines, or lines repeated."""
+
+    def back(self) -> Source:
+        """The source in torch's form."""
+
+
 class TwoCache:
     """A source, and what the decoder made of the slots of its target so far; counts are of both."""
 
     def __init__(self) -> None:
-        self.source: Source | None = None
+        self._source: Source | None = None
+        self.handed: HandedSource | None = None
         self.target = Cache()
 
     @property
+    def source(self) -> Source | None:
+        """The source, made by torch or asked back."""
+        if self._source is None and self.handed is not None:
+            self._source = self.handed.back()
+        return self._source
+
+    @source.setter
+    def source(self, source: Source | None) -> None:
+        self._source, self.handed = source, None
+
+    def hand_over(self, to: HandedSource) -> None:
+        """Let another form hold the source until it is asked for here."""
+        self._source, self.handed = None, to
+
+    @property
     def _before(self) -> int:
-        return 0 if self.source is None else self.source.look.tokens.shape[1]
+        held = self._source or self.handed
+        return 0 if held is None else held.look.tokens.shape[1]
 
     @property
     def count(self) -> int:
@@ -64,13 +95,15 @@ class TwoCache:
 
     def cut(self, count: int) -> None:
         """Forget every slot after the first ``count``; a source that is cut is forgotten whole."""
-        if count < self._before:
+        own = count - self._before
+        if own < 0:
             self.source = None
-        self.target.cut(max(0, count - self._before) if self.source is not None else 0)
+        self.target.cut(max(0, own))
 
     def lines(self, index: Tensor) -> None:
         """Keep, repeat or reorder lines."""
-        self.source = None if self.source is None else self.source.lines(index)
+        self._source = None if self._source is None else self._source.lines(index)
+        self.handed = None if self.handed is None else self.handed.lines(index)
         self.target.lines(index)
 
 
@@ -151,6 +184,10 @@ class Two(nn.Module):
         if target is not None:
             if held is None:
                 raise ValueError("a target without a source: a text with neither begins with an empty source")
-            vectors = self.embedding(target.tokens.clamp(min=0))
-            states.append(self.decoder(target, None if cache is None else cache.target, taps, vectors, held))
+            states.append(self.written(target, None if cache is None else cache.target, held, taps))
         return states[0] if len(states) == 1 else torch.cat(states, dim=1)
+
+    def written(self, target: Look, cache: Cache | None, source: Source, taps: list[Tensor] | None = None) -> Tensor:
+        """States of the target's slots alone, which look at a source."""
+        vectors = self.embedding(target.tokens.clamp(min=0))
+        return cast(Tensor, self.decoder(target, cache, taps, vectors, source))
