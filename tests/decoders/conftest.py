@@ -11,6 +11,7 @@ from sightline.data import Tokenizer, train_tokenizer
 from sightline.data.vocabulary import Vocabulary
 from sightline.objectives.backward import Backward
 from sightline.objectives.base import Objective
+from sightline.objectives.block_diffusion import BlockDiffusion
 from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
@@ -22,6 +23,7 @@ FAMILIES: dict[str, type[Objective]] = {
     "backward": Backward,
     "prefix": Prefix,
     "masked": Masked,
+    "block_diffusion": BlockDiffusion,
 }
 SMALL = Vocabulary(size=20, padded=24, pad=0, bos=1, eos=2, mask=3, specials=(0, 1, 2, 3))
 

@@ -39,6 +39,7 @@ EXAMPLES = (
     "training.sh",
     "new_family.py",
     "towards.py",
+    "lossless.py",
     "engine.py",
     "forecasting.py",
     "forecasting.sh",

@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,60 @@ def test_generate_from_standard_input(models: Path, monkeypatch: pytest.MonkeyPa
 def test_generate_says_what_is_wrong(models: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         generate(models / "causal", ("The",), **changes)  # type: ignore[arg-type]
+
+
+# -- a drafter goes ahead
+
+
+@pytest.mark.parametrize("drafter", ["lookup", "ngram", "prefix"])
+def test_a_drafter_changes_nothing_but_the_rounds(models: Path, drafter: str, tmp_path: Path) -> None:
+    goes = drafter if drafter == "lookup" else str(models / drafter)
+    settings: dict[str, Any] = {"length": 20, "greedy": True}
+    plain = generate(models / "causal", ("The river",), **settings)
+    quick = generate(models / "causal", ("The river",), **settings, drafter=goes, json=tmp_path / "out.json")
+    assert [text.text for text in quick.texts] == [text.text for text in plain.texts]
+    [text] = quick.texts
+    assert f"drafted by {drafter}: {text.tokens} tokens in {text.rounds} rounds" in str(quick)
+    assert "drafted" not in str(plain)
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert record["mean_accepted_length"] == pytest.approx(text.tokens / text.rounds)
+    assert record["texts"][0]["rounds"] == text.rounds
+
+
+def test_a_model_of_blocks_drafts_for_itself(models: Path) -> None:
+    settings: dict[str, Any] = {"length": 20, "greedy": True}
+    plain = generate(models / "block_diffusion", ("The",), sampler="next", **settings)
+    quick = generate(models / "block_diffusion", ("The",), drafter="self", **settings)
+    assert quick.texts[0].text == plain.texts[0].text
+    assert quick.texts[0].how == plain.texts[0].how == "left to right, the likeliest token"
+
+
+def test_a_drafter_with_another_tokenizer_is_refused(models: Path, tmp_path: Path, page: str) -> None:
+    tokenizer = train_tokenizer([page], "bpe", 480)
+    shape = Shape(layers=1, width=16, heads=2, vocabulary=tokenizer.padded, context=64)
+    hub.save(built(ALL["causal"](tokenizer.vocabulary), shape, tokenizer), tmp_path / "other")
+    with pytest.raises(SightlineError, match="the drafter has another tokenizer"):
+        generate(models / "causal", ("The",), drafter=str(tmp_path / "other"))
+    with pytest.raises(SightlineError, match="does not exist"):
+        generate(models / "causal", ("The",), drafter="nowhere")
+
+
+# -- a film of it
+
+
+@pytest.mark.parametrize("name", ["causal", "backward", "masked", "diffusion", "block_diffusion"])
+def test_a_film_of_the_first_text(models: Path, name: str, tmp_path: Path) -> None:
+    plain = generate(models / name, ("The river", "One"), length=6, seed=3)
+    result = generate(models / name, ("The river", "One"), length=6, seed=3, film=tmp_path / "film.svg")
+    assert [text.text for text in result.texts] == [text.text for text in plain.texts]
+    svg = (tmp_path / "film.svg").read_text(encoding="utf-8")
+    assert svg.startswith("<svg") and "The river" in svg and "animation" in svg
+    assert result.texts[0].film and not result.texts[1].film and not plain.texts[0].film
+
+
+def test_there_is_no_film_of_a_beam(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="no film of a beam"):
+        generate(models / "causal", ("The",), length=4, beams=2, film=tmp_path / "film.svg")
 
 
 # -- folders

@@ -24,23 +24,30 @@ K = TypeVar("K")
 Answers = Callable[[View, NDArray[Any], K, Ints, Ints], tuple[Ints, Floats] | None]
 
 
-def places_of(canvas: Canvas) -> Ints | None:
-    """The next places [lines, rounds] from left to right, if every line has two or more in a row."""
-    rounds = min(MOST, int(canvas.open.sum(1).min()))
-    places: Ints = canvas.open.argmax(1)[:, None] + np.arange(rounds)
-    if rounds < 2 or not np.take_along_axis(canvas.open, places, axis=1).all():
+def places_of(canvas: Canvas, most: int | None = None, backwards: bool = False) -> Ints | None:
+    """The next places [lines, rounds] in the order of writing, if every line has two or more in a row."""
+    rounds = min(MOST if most is None else most, int(canvas.open.sum(1).min()))
+    if rounds < 2:
         return None
-    return places
+    step = np.arange(rounds)
+    places: Ints
+    if backwards:
+        places = canvas.places - 1 - canvas.open[:, ::-1].argmax(1)[:, None] - step
+    else:
+        places = canvas.open.argmax(1)[:, None] + step
+    return places if np.take_along_axis(canvas.open, places, axis=1).all() else None
 
 
-def pretended(fill: Callable[[Canvas], View], canvas: Canvas, places: Ints, held: int) -> tuple[View, Canvas] | None:
+def pretended(
+    fill: Callable[[Canvas], View], canvas: Canvas, places: Ints, held: int, tokens: Ints | None = None
+) -> tuple[View, Canvas] | None:
     """The view of the last round of a run, and its canvas; None where its slots are not those of all its rounds.
 
-    ``held`` : slots that are fed already.
+    ``held`` : slots that are fed already. ``tokens`` : at all places but the last; None: not known yet.
     """
     line = np.repeat(np.arange(canvas.lines), places.shape[1] - 1)
     before = places[:, :-1]
-    ghost = canvas.written(line, before.ravel(), np.zeros(len(line), np.int64))
+    ghost = canvas.written(line, before.ravel(), np.zeros(len(line), np.int64) if tokens is None else tokens.ravel())
     view = fill(ghost)
     new = slice(held, None)
     if view.settled is not None or view.slots.count != held + places.shape[1]:

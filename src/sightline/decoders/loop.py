@@ -7,112 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import SightlineError
-from ..sight import NOTHING, View
-from ..sight.rule import FIELDS
+from ..sight import View
 from . import ahead
+from .allowance import Allowance
 from .canvas import Canvas
-from .draft import Asked, Bools, Draft, Floats, Ints, Move, Written
+from .draft import Draft, Floats, Ints, Written
 from .policy import NextPlace, Policy
+from .questions import K, Logits, Questions
 from .sampling import GREEDY, Sampling
-
-
-class Kept(Protocol):
-    """A cache as the loop needs it: what a model made of slots whose state no longer changes."""
-
-    @property
-    def count(self) -> int:
-        """Slots held."""
-
-    def cut(self, count: int) -> None:
-        """Forget every slot after the first ``count``, and those before it that are of no use without them."""
-
-    def lines(self, index: Tensor) -> None:
-        """Keep, repeat or reorder lines."""
-
-
-NEVER = -2  # no slot shows it
-K = TypeVar("K", bound=Kept)
-Logits = Callable[[View, NDArray[Any], K | None], Tensor]
-
-
-class _Questions(Generic[K]):
-    """Puts views to a model; with a cache only those slots that are new since the last time.
-
-    New is every column of slots from the first that differs, in any line, from what was fed, and those whose states
-    are not settled yet. A line that moves (the longest of a padded batch left) is thus fed anew: the cache is never
-    wrong, at worst useless for one round.
-    """
-
-    def __init__(self, logits: Logits[K], cache: K | None) -> None:
-        self.logits = logits
-        self.cache = cache
-        self.fed: list[NDArray[Any]] | None = None
-        self.by_rounds = False  # a run was asked for in vain
-
-    def put(self, view: View, tokens: NDArray[Any]) -> tuple[View, Tensor]:
-        """The view that was fed, and its answers [lines, most_asks, vocabulary]."""
-        if self.cache is None:
-            return view, self.logits(view, tokens, None)
-        slots = _slots(view, tokens)
-        start = 0
-        if self.fed is not None:
-            start = int((view.asks != NOTHING).any(0).argmax()) if view.settled is None else view.settled
-            for old, new in zip(self.fed, slots, strict=True):
-                start = min(start, old.shape[1])
-                if not np.array_equal(old[:, :start], new[:, :start]):
-                    same = (old[:, :start] == new[:, :start]).reshape(len(new), start, -1).all(axis=(0, 2))
-                    start = int(same.argmin())
-        self.cache.cut(start)
-        self.fed = slots
-        view = view.tail(self.cache.count)
-        return view, self.logits(view, tokens, self.cache)
-
-    def run(
-        self, fill: Callable[[Canvas], View], answers: ahead.Answers[K], canvas: Canvas, stops: Ints, barred: Ints
-    ) -> tuple[Move, Ints] | None:
-        """What a run of rounds writes, and in which of its rounds, from 1; None where it goes round by round."""
-        places = ahead.places_of(canvas)
-        if self.cache is None or self.fed is None or places is None or self.by_rounds:
-            return None
-        held = self.fed[0].shape[1]
-        found = ahead.pretended(fill, canvas, places, held)
-        if found is None:
-            return None
-        view, ghost = found
-        slots = _slots(view, ghost.tokens)
-        if not all(np.array_equal(old, new[:, :held]) for old, new in zip(self.fed, slots, strict=True)):
-            return None
-        said = answers(view.tail(held), ghost.tokens, self.cache, barred, stops)
-        if said is None:
-            self.by_rounds = True
-            return None
-        tokens, logprobs = said
-        behind = np.cumsum(np.isin(tokens, stops), axis=0) > 0  # what need not have been answered, nor fed
-        slots[-1][:, held + 1 : held + len(tokens)] = np.where(behind, NEVER, tokens)[:-1].T
-        self.fed = [field[:, : held + len(tokens)] for field in slots]
-        if not np.isfinite(logprobs).all() or np.isin(tokens, barred).any():  # nothing is allowed: said round by round
-            return None
-        return ahead.accepted(places, tokens, logprobs, stops)
-
-    def take(self, lines: Ints) -> None:
-        """Go on with these lines."""
-        if self.cache is None or self.fed is None or np.array_equal(lines, np.arange(len(self.fed[0]))):
-            return
-        self.cache.lines(torch.from_numpy(lines))
-        self.fed = [field[lines] for field in self.fed]
-
-
-def _slots(view: View, tokens: NDArray[Any]) -> list[NDArray[Any]]:
-    """What a cache holds of the view's slots [lines, slots]: fields, positions, shown tokens."""
-    return [*(getattr(view.slots, name) for name in FIELDS), view.slots.positions, view.shown(tokens)]
+from .speculative import Drafter, Drafting
 
 
 @torch.no_grad()
@@ -129,6 +39,8 @@ def write(
     make_cache: Callable[[], K] | None = None,
     answers: ahead.Answers[K] | None = None,
     generator: torch.Generator | None = None,
+    drafter: Drafter | None = None,
+    lookahead: int = 0,
     on_round: Callable[[Draft, int], None] | None = None,
     owners: Ints | None = None,
     held: View | None = None,
@@ -149,6 +61,9 @@ def write(
     answers : a run of likeliest tokens at once, given a view of their slots, its tokens, the cache and what is barred;
         or None, round by round.
     generator : the randomness of the draws; its device is where they are made.
+    drafter : proposes tokens of these lines, where one place is written after the other (see ``speculative.py``): the
+        same text, or the same distribution of texts, in fewer rounds.
+    lookahead : most tokens of a proposal; 0: none are made.
     on_round : called with the draft and the number of each round, or of the last of a run.
     owners : [lines] from 0 up: lines of one owner are candidates for one text, of which the policy keeps the best.
     held : slots that the cache holds already, which every view of the canvas begins with.
@@ -159,18 +74,23 @@ def write(
     """
     stop_ids = np.asarray(stops, dtype=np.int64)
     barred = np.setdiff1d(np.asarray(forbidden, dtype=np.int64), stop_ids)
-    questions = _Questions(logits, make_cache() if make_cache is not None else None)
+    allowance = Allowance(sampling, stop_ids, barred, min_length, generator)
+    questions = Questions(logits, make_cache() if make_cache is not None else None)
     if held is not None:
-        questions.fed = _slots(held, canvas.tokens)
+        questions.hold(held, canvas.tokens)
+    drafting: Drafting | None = None
+    if drafter is not None and lookahead > 0 and isinstance(policy, NextPlace):
+        drafting = Drafting(fill, questions, drafter, lookahead, allowance)
+    takers: list[Taker] = [questions] if drafting is None else [questions, drafting.drafter]
     draft = Draft.of(canvas, owners)
     finished: list[list[Draft]] = [[] for _ in range(int(draft.owners.max(initial=-1)) + 1)]
-    draft = _leave(draft, finished, questions, None)
+    draft = _leave(draft, finished, takers, None)
     number = 0
     answered: tuple[View, Tensor] | None = None  # kept while nothing is written
-    if not (isinstance(policy, NextPlace) and sampling.greedy):
+    if not (isinstance(policy, NextPlace) and sampling.greedy) or drafting is not None:
         answers = None
     while draft.canvas.lines:
-        if answers is not None and not _early(draft, stop_ids, min_length).any():
+        if answers is not None and not allowance.early(draft).any():
             run = questions.run(fill, answers, draft.canvas, stop_ids, barred)
             if run is not None:
                 move, rounds = run
@@ -178,12 +98,21 @@ def write(
                 number += int(rounds.max())
                 if on_round is not None:
                     on_round(draft, number)
-                draft = _leave(draft, finished, questions, None)
+                draft = _leave(draft, finished, takers, None)
                 continue
         number += 1
+        drafted = None if drafting is None else drafting.round(draft)
+        if drafted is not None:
+            draft = draft.after(drafted, stop_ids, number)
+            if on_round is not None:
+                on_round(draft, number)
+            draft = _leave(draft, finished, takers, None)
+            continue
         view, said = answered or questions.put(fill(draft.canvas), draft.canvas.tokens)
-        asked = _asked(view, said, draft, stop_ids, barred, min_length)
+        asked = allowance.asked(view, said, draft)
         move = policy.move(draft, asked, sampling, generator, number)
+        if drafting is not None:
+            drafting.heard(draft, asked)
         draft = draft.after(move, stop_ids, number)
         again = policy.again(draft, number, generator)
         if again is not None:
@@ -192,55 +121,31 @@ def write(
         answered = (view, said) if same else None
         if on_round is not None:
             on_round(draft, number)
-        draft = _leave(draft, finished, questions, move.parents)
+        draft = _leave(draft, finished, takers, move.parents)
     return _written(finished, policy, number)
 
 
-def _asked(view: View, said: Tensor, draft: Draft, stops: Ints, barred: Ints, min_length: int) -> Asked:
-    """The answers place by place, with what may not be written barred."""
-    index, real = view.asked_slots
-    answered = real.any(1)
-    if not answered.all():
-        raise SightlineError(
-            f"nothing is asked about line {int(draft.owners[answered.argmin()])}, which has open places",
-            "Give each text at least the mark it starts from",
-        )
-    line, column = np.nonzero(real)
-    place = view.asks[line, index[line, column]]
-    if len(line) == real.size:  # every answer is wanted, in this order already
-        flat = said.flatten(0, 1)
-    else:
-        flat = said[torch.from_numpy(line).to(said.device), torch.from_numpy(column).to(said.device)]
-    allowed = flat
-    if len(barred):
-        allowed = flat.index_fill(1, torch.from_numpy(barred).to(said.device), -torch.inf)
-    early = np.flatnonzero(_early(draft, stops, min_length)[line])
-    if len(early):
-        allowed = allowed.clone() if allowed is flat else allowed
-        rows, columns = np.ix_(early, stops)
-        allowed[torch.from_numpy(rows).to(said.device), torch.from_numpy(columns).to(said.device)] = -torch.inf
-    return Asked(line, place, flat, allowed)
+class Taker(Protocol):
+    """Whatever keeps something of each line."""
+
+    def take(self, lines: Ints) -> None:
+        """Go on with these lines."""
 
 
-def _early(draft: Draft, stops: Ints, min_length: int) -> Bools:
-    """Lines that may not stop yet."""
-    if min_length <= 0 or not len(stops):
-        return np.zeros(draft.canvas.lines, np.bool_)
-    return np.asarray((draft.writable & ~draft.canvas.open).sum(1) < min_length)
-
-
-def _leave(draft: Draft, finished: list[list[Draft]], questions: _Questions[K], parents: Ints | None) -> Draft:
+def _leave(draft: Draft, finished: list[list[Draft]], takers: Sequence[Taker], parents: Ints | None) -> Draft:
     """Finished lines put aside; the others go on together."""
     done = draft.canvas.done
     if not done.any():
         if parents is not None:
-            questions.take(parents)
+            for taker in takers:
+                taker.take(parents)
         return draft
     for line in np.flatnonzero(done):
         finished[int(draft.owners[line])].append(draft.take(slice(line, line + 1)))
     stay = np.flatnonzero(~done)
     if len(stay):
-        questions.take(stay if parents is None else parents[stay])
+        for taker in takers:
+            taker.take(stay if parents is None else parents[stay])
     draft = draft.take(stay)
     return replace(draft, ended=np.array([len(finished[owner]) for owner in draft.owners], dtype=np.int64))
 

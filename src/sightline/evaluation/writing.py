@@ -45,6 +45,7 @@ class Written:
     ----------
     kind : continuation, beginning or blank. given : the text it was given, ``[...]`` where it wrote.
     side : left, right or both. how : by which decoder.
+    film : see ``Text``.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Written:
     written: str
     truth: str
     how: str
+    film: tuple[tuple[int, int, str], ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The sample as plain JSON."""
@@ -81,7 +83,7 @@ def written_by(
     from_right = model.objective.writes_from == "right"
     prompts = [passage.right if from_right else passage.left for passage in passages]
     blanks: list[list[str | int]] = [[passage.left, passage.tokens, passage.right] for passage in passages]
-    drafts = generate(model, prompts, length=passages[0].tokens, sampling=sampling, seed=seed)
+    drafts = generate(model, prompts, length=passages[0].tokens, sampling=sampling, seed=seed, films=1)
     fills = fill(model, blanks, sampling=sampling, seed=seed)
     written = [_draft(passage, text, from_right) for passage, text in zip(passages, drafts, strict=True)]
     filled = [_blank(passage, text) for passage, text in zip(passages, fills, strict=True)]
@@ -152,9 +154,8 @@ def _unit(name: str) -> str:
 
 
 def _draft(passage: Passage, text: Text, from_right: bool) -> Written:
-    if from_right:
-        return Written("beginning", f"[...]{passage.right}", text.given, text.pieces[0], passage.truth, text.how)
-    return Written("continuation", f"{passage.left}[...]", text.given, text.pieces[0], passage.truth, text.how)
+    kind, given = ("beginning", f"[...]{passage.right}") if from_right else ("continuation", f"{passage.left}[...]")
+    return Written(kind, given, text.given, text.pieces[0], passage.truth, text.how, text.film)
 
 
 def _blank(passage: Passage, text: Text) -> Written:

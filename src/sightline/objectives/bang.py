@@ -188,6 +188,14 @@ class Bang(Objective):
         target = self._columns(rows, spans).every_stream(few.streams, self._mask)
         return self._beside(self._rest(rows.documents, spans), target)
 
+    @property
+    def foresees(self) -> bool:
+        return True
+
+    def foresee(self, canvas: Canvas, ahead: int) -> View:
+        """Stream 1 of the last column says what is written, the streams behind it what may come: drafts for nothing."""
+        return self.fill(canvas, block=1 + ahead)
+
     def filling(self, block: int) -> Callable[[Canvas], View]:
         return partial(self.fill, block=block)
 

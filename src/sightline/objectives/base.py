@@ -159,6 +159,18 @@ class Objective(ABC):
         )
 
     @property
+    def foresees(self) -> bool:
+        """Whether its views ask for places behind the next one too, so that it may draft for itself."""
+        return False
+
+    def foresee(self, canvas: Canvas, ahead: int) -> View:
+        """As ``fill``, with places behind the next one asked too, some ``ahead``; the next is answered as by ``fill``.
+
+        Its slots begin together in all lines, and ``View.settled`` tells which of them the next round may keep.
+        """
+        return self.fill(canvas)
+
+    @property
     def stops(self) -> tuple[int, ...]:
         """Marks that end a text when written."""
         return (self.vocabulary.eos,)

@@ -64,6 +64,10 @@ class BlockDiffusion(Diffusion):
     def blocks_of(self) -> int:
         return self.block
 
+    @property
+    def foresees(self) -> bool:
+        return True
+
     def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
         if self.block > rows.length:
             raise SightlineError(

@@ -196,7 +196,7 @@ def _seeing_both(pen: Pen, gapped: list[_Gapped], course: Course) -> str:
         how = f"one token a round, {'the surest first' if surest else WAYS['left']}"
     else:
         rounds, policy, how = course.iterations, course.policy, course.words("both")
-    pen = replace(pen, caches=False)  # a text that sees both sides sees what is filled in
+    pen = replace(pen, make_cache=None)  # a text that sees both sides sees what is filled in
     with bar("filling", -(-len(gapped) // LINES) * rounds, "rounds") as shown:
         for start in range(0, len(gapped), LINES):
             batch = gapped[start : start + LINES]

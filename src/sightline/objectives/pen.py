@@ -10,23 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data import Rows
 from ..decoders.canvas import Canvas
 from ..decoders.draft import Draft, Written
+from ..decoders.film import OPENED, Camera, Scene
 from ..decoders.loop import write
 from ..decoders.once import left_of
 from ..decoders.policy import AllAtOnce, Leading, NextPlace, Policy, policy_of
 from ..decoders.sampling import Sampling
 from ..errors import SightlineError
 from ..progress import Bar
-from ..sight import View, cacheable
+from ..sight import View
+from ..stacks.cache import Cache
 from ..stacks.packed import steady
+from ..stacks.two import TwoCache
 from .base import Given, Objective
+from .drafting import Ahead, cache_of, ends, middle, starts
 from .model import Model
 
 USUAL = Sampling(temperature=0.8, top_p=0.95)
@@ -58,6 +62,11 @@ class Text:
     how : by which decoder, in words.
     logprob : sum of log p (nats) of the written tokens, each when it was written; of refinement it is no likelihood,
         and an engine's is among the ids that may be written.
+    tokens : that were written, an end mark among them.
+    rounds : in which they were; 0: not counted. Where a drafter went ahead, their ratio is the mean accepted length.
+    drafter : who went ahead, if anyone.
+    film : (round, place, piece of text) while it was written, places counted from the first; an empty piece where a
+        place was opened again. Of texts whose film was asked for.
     """
 
     text: str
@@ -65,6 +74,10 @@ class Text:
     given: Given
     how: str
     logprob: float
+    tokens: int = 0
+    rounds: int = 0
+    drafter: str = ""
+    film: tuple[tuple[int, int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,26 +94,22 @@ class Pen:
     end: Ids
     middle: Ids
     forbidden: NDArray[np.int64]
-    caches: bool
+    make_cache: Callable[[], Cache | TwoCache] | None
 
     @classmethod
     def of(cls, model: Model, sampling: Sampling, seed: int, pairs: bool = False) -> Pen:
         """A pen for a model, which learned ``pairs`` as texts if its family does not read pairs anyway."""
         vocabulary = model.objective.vocabulary
-        start = [mark for mark in (vocabulary.bos, vocabulary.cls) if mark >= 0][:1]
-        end = [mark for mark in (vocabulary.eos, vocabulary.sep) if mark >= 0][:1]
-        pairs = pairs or model.objective.reads == "pairs"
-        middle = [vocabulary.sep] if pairs else []
-        sample = Rows.of([np.array([*start, *vocabulary.ordinary[:3], *middle, *end])], model.tokenizer)
+        between = middle(model.objective, pairs)
         return cls(
             model,
             sampling,
             torch.Generator().manual_seed(seed),
-            start,
-            [] if pairs else end,
-            middle,
+            starts(vocabulary),
+            [] if between else ends(vocabulary),
+            between,
             np.flatnonzero(vocabulary.is_special),
-            model.objective.settles or all(cacheable(view) for view in model.objective.halves[0].examine(sample)),
+            cache_of(model),
         )
 
     def check_room(self, parts: Sequence[Ids | int]) -> None:
@@ -125,11 +134,15 @@ class Pen:
         min_length: int = 0,
         shown: Bar | None = None,
         course: Course | None = None,
+        drafts: Ahead | None = None,
+        camera: Camera | None = None,
     ) -> Written:
         """Write the canvas's open places; ``course`` : asks as many of them at a time as it writes."""
+        objective = self.model.objective
         whole = course is not None and course.mends  # its ends are looked for when all is written
+        fill = objective.fill if course is None else course.fill(objective)
         done = write(
-            self.model.objective.fill if course is None else course.fill(self.model.objective),
+            fill if drafts is None or not drafts.foresees else partial(objective.foresee, ahead=drafts.lookahead),
             self.model.logits,
             canvas,
             policy,
@@ -137,12 +150,26 @@ class Pen:
             stops=() if whole else stops,
             forbidden=np.setdiff1d(self.forbidden, stops) if whole else self.forbidden,
             min_length=min_length,
-            make_cache=self.model.cache if self.caches else None,
+            make_cache=self.make_cache,
             generator=self.generator,
-            answers=self.model.answers if self.caches else None,
-            on_round=None if shown is None else _advances(shown),
+            answers=None if self.make_cache is None else self.model.answers,
+            drafter=None if drafts is None else drafts.make(),
+            lookahead=0 if drafts is None else drafts.lookahead,
+            on_round=_watched(shown, camera),
         )
         return left_of(done, stops) if whole else done
+
+
+def _watched(shown: Bar | None, camera: Camera | None) -> Callable[[Draft, int], None] | None:
+    """Who is told of each round."""
+    watching: list[Callable[[Draft, int], None]] = [] if shown is None else [_advances(shown)]
+    watching += [] if camera is None else [camera]
+
+    def told(draft: Draft, number: int) -> None:
+        for one in watching:
+            one(draft, number)
+
+    return told if watching else None
 
 
 def _advances(shown: Bar) -> Callable[[Draft, int], None]:
@@ -192,6 +219,13 @@ def piece_after(model: Model, before: Ids, new: Ids) -> str:
     return whole[len(head) :] if whole.startswith(head) else model.tokenizer.decode(new)
 
 
+def filmed(model: Model, scenes: Sequence[Scene]) -> tuple[tuple[int, int, str], ...]:
+    """Scenes with pieces of text in place of ids."""
+    return tuple(
+        (number, place, "" if token == OPENED else model.tokenizer.decode([token])) for number, place, token in scenes
+    )
+
+
 def trimmed(piece: str, side: Given) -> str:
     """Without a letter whose bytes were cut off where the writing ended."""
     if side != "right":
@@ -226,6 +260,8 @@ class Course:
         if sure:
             raise SightlineError(f"{objective.family} does not write in blocks of any size", "Leave sure away")
         own, size = objective.sampler, objective.blocks_of
+        if sampler == "next" and objective.foresees and not block:
+            return cls("next", iterations, 0, False)
         if (own == "next") != ((sampler or own) == "next") or (own == "next" and block):
             raise SightlineError(
                 f"{objective.family} {'writes one place after the other' if own == 'next' else 'has no next place'}",

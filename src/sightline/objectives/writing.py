@@ -9,15 +9,20 @@ from typing import Protocol
 import numpy as np
 
 from ..decoders.canvas import Canvas
+from ..decoders.film import Camera, Scene
 from ..decoders.once import unrepeated
 from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
+from .drafting import Ahead, Drafts
 from .model import Model
-from .pen import LINES, USUAL, Course, Ids, Pen, Text, must_write, piece_after, reading, trimmed
+from .pen import LINES, USUAL, Course, Ids, Pen, Text, filmed, must_write, piece_after, reading, trimmed
 from .translating import translate
+
+LOOKAHEAD = 5  # tokens that a drafter proposes in a round
+DRAFTED = 1  # texts written together where a drafter goes ahead: lines that go on together wait for each other
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ def generate(
     sure: float = 0.0,
     engine: Engine | None = None,
     together: int = LINES,
+    drafter: Drafts | None = None,
+    lookahead: int = LOOKAHEAD,
+    films: int = 0,
 ) -> list[Text]:
     """Texts that go on from each prompt, on the side that the family writes to; those of one prompt side by side.
 
@@ -91,13 +99,18 @@ def generate(
     sure : of a block of a family that writes at any pace, the probability that each token after the first needs.
     engine : opened with this model, to write instead of our own loop.
     together : texts that our own loop writes at once.
+    drafter : goes ahead, and the model checks: the same texts, or the same distribution of them, in fewer rounds. A
+        quicker model with the same tokenizer, ``lookup`` (what followed in the text before) or ``self``.
+    lookahead : most tokens that it proposes in a round; 0: none.
+    films : texts, the first ones, whose film is kept; none of a beam's or an engine's.
 
     Raises
     ------
-    SightlineError : prompt and length together exceed the model's context, settings that contradict each other, or a
-        family that does not write.
+    SightlineError : prompt and length together exceed the model's context, settings that contradict each other, a
+        family that does not write, or a drafter that is not of this model's kind.
     """
     must_write(model)
+    drafts = None if drafter is None else Ahead.of(model, drafter, lookahead)
     if model.objective.tells_lengths:
         if n_best > 1 or engine is not None:
             raise SightlineError(
@@ -109,8 +122,15 @@ def generate(
         )  # fmt: skip
     side = model.objective.writes_from
     pen = Pen.of(model, sampling or (GREEDY if beams > 1 else USUAL), seed)
+    if drafts is not None and not sampler and model.objective.foresees:
+        sampler = "next"
     course = Course.of(model.objective, sampler, iterations, block, sure)
     _check(length, n_best, beams, pen.sampling, course)
+    if drafts is not None and (beams > 1 or engine is not None or course.sampler != "next"):
+        raise SightlineError(
+            "a drafter goes ahead of our own loop where it writes one place after the other",
+            "Leave it away, or leave beams, engine and sampler away",
+        )
     policy = Beam(beams, length_penalty, n_best) if beams > 1 else course.policy
     prompted = [model.tokenizer.encode(prompt).tolist() for prompt in prompts]
     copies = 1 if beams > 1 else n_best
@@ -119,7 +139,8 @@ def generate(
         pen.check_room(parts)
     stops = () if side == "both" else tuple(stop for stop in model.objective.stops if stop >= 0)
     if engine is None:
-        written = _by_loop(pen, lines, policy, stops, min_length, course.rounds(length), course, together)
+        many = together if drafts is None else DRAFTED
+        written = _by_loop(pen, lines, policy, stops, min_length, course, course.rounds(length), drafts, films, many)
     elif beams > 1:
         raise SightlineError(
             f"an engine writes one text at a time, not a beam of {beams}", "Leave beams or engine away"
@@ -131,13 +152,27 @@ def generate(
     how += f"beam of {beams}" if beams > 1 else str(pen.sampling)
     given: Given = "left" if side == "both" else side
     texts: list[list[Text]] = [[] for _ in lines]
-    for number, new, logprob in written:
-        prompt, ids = prompts[number // copies], prompted[number // copies]
-        piece = trimmed(piece_after(model, [] if side == "right" or pen.middle else ids, new), side)
+    for done in written:
+        prompt, ids = prompts[done.line // copies], prompted[done.line // copies]
+        piece = trimmed(piece_after(model, [] if side == "right" or pen.middle else ids, done.ids), side)
         piece = unrepeated(piece) if course.mends else piece
         text = piece if pen.middle else piece + prompt if side == "right" else prompt + piece
-        texts[number].append(Text(text, (piece,), given, how, logprob))
+        film, drafted = filmed(model, done.scenes), "" if drafts is None else drafts.name
+        texts[done.line].append(
+            Text(text, (piece,), given, how, done.logprob, len(done.ids), done.rounds, drafted, film)
+        )
     return [text for of_line in texts for text in of_line]
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A text that was written: the number of its line, new ids, their log p, rounds and film."""
+
+    line: int
+    ids: Ids
+    logprob: float
+    rounds: int = 0
+    scenes: Sequence[Scene] = ()
 
 
 def _by_loop(
@@ -146,30 +181,37 @@ def _by_loop(
     policy: Policy,
     stops: Sequence[int],
     min_length: int,
-    rounds: int,
     course: Course,
-    together: int,
-) -> Iterator[tuple[int, Ids, float]]:
-    """Number of the line, new ids and log p of each text that our own loop writes."""
+    rounds: int,
+    drafts: Ahead | None,
+    films: int,
+    many: int,
+) -> Iterator[_Done]:
+    """Each text that our own loop writes."""
     sizes = [sum(part if isinstance(part, int) else len(part) for part in parts) for parts in lines]
     order = sorted(range(len(lines)), key=lambda line: sizes[line])  # like lengths pad least
-    with bar("writing", -(-len(lines) // together) * rounds, "rounds") as shown, reading(pen.model):
-        for start in range(0, len(order), together):
-            batch = order[start : start + together]
-            done = pen.write(Canvas.laid([lines[line] for line in batch]), policy, stops, min_length, shown, course)
+    with bar("writing", -(-len(lines) // many) * rounds, "rounds") as shown, reading(pen.model):
+        for start in range(0, len(order), many):
+            batch = order[start : start + many]
+            camera = Camera(len(batch)) if films and min(batch) < films and not isinstance(policy, Beam) else None
+            canvas = Canvas.laid([lines[line] for line in batch])
+            done = pen.write(canvas, policy, stops, min_length, shown, course, drafts, camera)
             for at, owner in enumerate(done.owners):
                 new = done.canvas.tokens[at][done.canvas.inside[at] & ~done.canvas.given[at]].tolist()
-                yield batch[int(owner)], new, float(done.total[at])
+                film = done.film[at][done.film[at] > 0]
+                line = batch[int(owner)]
+                scenes = camera.scenes[int(owner)] if camera is not None and line < films else []
+                yield _Done(line, new, float(done.total[at]), len(np.unique(film)), scenes)
 
 
 def _by_engine(
     engine: Engine, pen: Pen, prompts: list[Ids], length: int, min_length: int, stops: Sequence[int], seed: int
-) -> Iterator[tuple[int, Ids, float]]:
-    """The same of an engine's."""
+) -> Iterator[_Done]:
+    """The same of an engine's, which counts no rounds and makes no film."""
     never = np.union1d(np.setdiff1d(pen.forbidden, stops), pen.model.objective.vocabulary.unpredictable)
     wanted = Wanted(length, pen.sampling, min_length, seed, stops, never.tolist())
     written = engine.write([[*pen.start, *ids] for ids in prompts], wanted)
-    return ((number, new, logprob) for number, (new, logprob) in enumerate(written))
+    return (_Done(number, new, logprob) for number, (new, logprob) in enumerate(written))
 
 
 def _check(length: int, n_best: int, beams: int, sampling: Sampling, course: Course) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..files import whole_file
 from .chart import COLOURS, Line, Whisker, curves, whiskers
+from .film import drawn
 from .headline import Cell, count, duration, headline, power
 from .recommendation import recommended
 from .record import Comparison, Family, Point, Results, Sample
@@ -67,6 +68,7 @@ def page(results: Mapping[str, Any]) -> str:
         _differences(found),
         _curves(found),
         _sights(found),
+        _films(found),
         _samples(found),
         _floors(found),
         _rules(found),
@@ -285,6 +287,25 @@ def _safe_svg(text: str) -> str:
     tags = set(re.findall(r"</?\s*([A-Za-z!?][\w:-]*)", held))
     unsafe = re.search(r"\bon\w+\s*=|href|url\s*\(|javascript:|style\s*=|&#", held, flags=re.IGNORECASE)
     return "" if unsafe or not tags <= {"svg", "g", "path", "rect", "text", "title"} else held
+
+
+def _films(found: Results) -> str:
+    """How one passage came about in each family that wrote it."""
+    figures = []
+    for family in found.families:
+        sample = next((one for one in family.samples if one.film), None)
+        if sample is not None:
+            before, _, after = sample.given.partition("[...]")
+            film = drawn(sample.film, before, after, f"{family.family}, {sample.how}")
+            said = f"<strong>{escape(family.family)}</strong> {escape(sample.how)}"
+            figures.append(f"<figure>{film}<figcaption>{said}</figcaption></figure>")
+    if not figures:
+        return ""
+    return (
+        "<section><h2>How they wrote</h2><p>The same passage, round by round as it was written here; a place shines in "
+        f'the round that wrote it.</p><div class="grid">{"".join(figures)}'
+        "</div></section>"
+    )
 
 
 def _samples(found: Results) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SightlineError
+from .film import Film
 
 SCHEMA = 1
 COMPARABLE = ("exact", "bound")  # classes that may stand in one column of bits per byte
@@ -55,6 +56,7 @@ class Sample:
     written: str
     truth: str
     how: str
+    film: Film = ()
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,9 @@ def _family(record: Mapping[str, Any]) -> Family:
 
 
 def _sample(record: Mapping[str, Any]) -> Sample:
-    return Sample(*(str(record.get(name) or "") for name in ("kind", "given", "side", "written", "truth", "how")))
+    words = {name: str(record.get(name) or "") for name in ("kind", "given", "side", "written", "truth", "how")}
+    film = tuple((int(number), int(place), str(piece)) for number, place, piece in record.get("film") or ())
+    return Sample(**words, film=film)
 
 
 def _point(record: Mapping[str, Any]) -> Point:

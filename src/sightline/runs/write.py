@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 
@@ -51,13 +51,28 @@ class Writing:
     next: str
 
     def __str__(self) -> str:
-        return "\n\n".join(f"{text.text}\n    ({_origin(text)})" for text in self.texts)
+        shown = [f"{text.text}\n    ({_origin(text)})" for text in self.texts]
+        return "\n\n".join([*shown, *([self._drafting] if self.texts[0].drafter else [])])
+
+    @property
+    def accepted(self) -> float:
+        """Mean accepted length: tokens that a round wrote, on average; 0 where rounds were not counted."""
+        return sum(text.tokens for text in self.texts) / max(1, sum(text.rounds for text in self.texts))
+
+    @property
+    def _drafting(self) -> str:
+        tokens, rounds = (sum(getattr(text, name) for text in self.texts) for name in ("tokens", "rounds"))
+        return (
+            f"drafted by {self.texts[0].drafter}: {tokens:,} tokens in {rounds:,} rounds, "
+            f"mean accepted length {self.accepted:.2f}"
+        )
 
     def record(self) -> dict[str, Any]:
         """As plain JSON."""
         each = max(1, len(self.texts) // max(1, len(self.prompts)))
         texts = [{"prompt": self.prompts[at // each]} | asdict(text) for at, text in enumerate(self.texts)]
-        return {"model": str(self.model), "family": self.family, "texts": texts}
+        drafted = {"mean_accepted_length": self.accepted} if self.texts and self.texts[0].drafter else {}
+        return {"model": str(self.model), "family": self.family, **drafted, "texts": texts}
 
 
 def _origin(text: Text) -> str:
@@ -165,6 +180,8 @@ def generate(
     sure: float = 0.0,
     both_sides: bool = False,
     engine: Loop = "sightline",
+    drafter: str = "",
+    lookahead: int = 5,
     field: str = "text",
     documents: Cut = "file",
     tokenizer: str = "",
@@ -172,6 +189,7 @@ def generate(
     device: str = "auto",
     threads: int = 0,
     dtype: Dtype | Literal["int8"] = "auto",
+    film: Path | None = None,
     json: Path | None = None,
 ) -> Writing:
     """Write on from a text: what follows it or, for a backward model, what comes before.
@@ -180,6 +198,7 @@ def generate(
         sightline generate runs/mine/model "The function returns" --length 40
         sightline generate runs/mine/model "The function returns" --greedy
         sightline generate runs/mine/model - --documents lines < prompts.txt
+        sightline generate runs/mine/model "The function returns" --greedy --drafter lookup
 
     Args:
         folder: a model folder, or the folder of a run.
@@ -202,6 +221,10 @@ def generate(
         both_sides: write as a family that sees both sides, where the family has that way too (hybrid).
         engine: whose loop writes: our own, or ctranslate2 (pip install 'sightline[ctranslate2]'), on the CPU, for the
             architectures that it holds (GPT-2's and LLaMA's).
+        drafter: goes ahead of the model, which checks several tokens in one pass and so writes the same texts sooner:
+            the folder of a quicker model with the same tokenizer, lookup (what followed in the text before), or self
+            (bang, block_diffusion). Default: none.
+        lookahead: most tokens that the drafter proposes in a round.
         field: the field of a record on standard input that holds the text.
         documents: what a text on standard input is: all of it, its lines, or what blank lines part.
         tokenizer: a tokenizer.json, for a folder that has none.
@@ -209,22 +232,43 @@ def generate(
         device: auto, cpu, cuda, ...
         threads: of the CPU; 0: as many as there are cores.
         dtype: auto is float32, in which results repeat; int8 with an engine only.
+        film: also draw how the first text was written, round by round, as an animated SVG file.
         json: also write the texts to this file.
     """
     from ..decoders.sampling import GREEDY, Sampling
     from ..objectives.writing import generate as written
 
     sampling = GREEDY if greedy or beams > 1 else Sampling(temperature, top_k, top_p, min_p)
+    if film is not None and (beams > 1 or engine != "sightline"):
+        raise SightlineError("there is no film of a beam, nor of an engine", "Leave --film away, or beams and engine")
     given = prompts(texts, field, documents) or [""]
     with _engaged(engine, folder, tokenizer, device, threads, dtype) as (path, model, other):
         model = _two_sided(model) if both_sides else model
-        found = written(
-            model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
-            sampler=sampler, block=block, sure=sure, engine=other,
-        )  # fmt: skip
+        with _drafting(drafter, device, threads, dtype) as drafts:
+            found = written(
+                model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
+                sampler=sampler, block=block, sure=sure, engine=other, drafter=drafts, lookahead=lookahead,
+                films=int(film is not None),
+            )  # fmt: skip
     again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
     result = Writing(path, model.objective.family, tuple(given), tuple(found), again)
+    if film is not None:
+        _film_to(film, result)
     return _kept(result, json)
+
+
+def _film_to(path: Path, made: Writing) -> None:
+    """Draw how the first text was written."""
+    from ..report.film import drawn
+
+    text, prompt = made.texts[0], made.prompts[0]
+    if not text.film:
+        raise SightlineError(
+            f"{made.family} writes several lengths side by side, of which there is no film", "Leave --film away"
+        )
+    sides = ("", prompt) if text.given == "right" else (prompt, "")
+    with whole_file(Path(path), "w") as handle:
+        handle.write(drawn(text.film, *sides, f"{made.family}, {text.how}") + "\n")
 
 
 def fill(
@@ -487,6 +531,20 @@ def _engaged(
         )
     with ready(folder, tokenizer, "cpu", threads, "float32") as (path, model):
         yield path, model, opened(name, model, "float32" if dtype == "auto" else dtype, threads)
+
+
+@contextmanager
+def _drafting(
+    drafter: str, device: str, threads: int, dtype: Dtype | Literal["int8"]
+) -> Iterator[Model | Literal["lookup", "self"] | None]:
+    """Who goes ahead, by name or by the folder of a model; None: nobody."""
+    if drafter in ("lookup", "self"):
+        yield cast('Literal["lookup", "self"]', drafter)
+    elif not drafter:
+        yield None
+    else:
+        with ready(Path(drafter), "", device, threads, "auto" if dtype == "int8" else dtype) as (_, model):
+            yield model
 
 
 def _two_sided(model: Model) -> Model:
