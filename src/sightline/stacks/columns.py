@@ -35,7 +35,7 @@ def streams_of(view: View) -> tuple[int, ...]:
     """The columns of each predicting stream, if a view's slots are laid as above in every line; else none."""
     slots = view.slots
     columns = int((slots.stream[:1] == MAIN).sum())
-    if not columns or slots.stream[0, -1] == MAIN:
+    if not columns or slots.stream[0, -1] == MAIN or bool((slots.stream[0] < MAIN).any()):  # of a source too
         return ()
     if settled(view.whole_sight, opening, False) != streamed & same_document:
         return ()
