@@ -40,8 +40,15 @@ def ours(model: Model, prompts: np.ndarray, native: bool, forbidden: Sequence[in
 
     def call() -> Any:
         canvas = Canvas.of([(prompt, WRITTEN, []) for prompt in prompts])
-        logits = model.logits if native else by_torch
-        return write(model.objective.fill, logits, canvas, NextPlace(), forbidden=forbidden, make_cache=Cache)
+        return write(
+            model.objective.fill,
+            model.logits if native else by_torch,
+            canvas,
+            NextPlace(),
+            forbidden=forbidden,
+            make_cache=Cache,
+            answers=model.answers if native else None,
+        )
 
     return call
 

@@ -57,6 +57,11 @@ def test_one_pass_and_rounds_of_told_lengths(letters: Tokenizer) -> None:
         found = speeds([model(Nar, letters), model(Cmlm, letters)], TEXTS, candidates=3, iterations=2, largest=2)
     assert all("3 lengths" in speed.how and speed.alone.tokens > 0 for speed in found)
     assert "2 rounds" in found[1].how
+    with torch.no_grad():
+        (easy,) = speeds(
+            [model(Cmlm, letters)], TEXTS, length=6, iterations=2, sampler="surest", block=3, repeats=1, largest=1
+        )
+    assert "surest places first" in easy.how and "block of 3" in easy.how
 
 
 def test_a_family_without_sources_goes_on_from_prompts(letters: Tokenizer) -> None:

@@ -94,6 +94,8 @@ def speeds(
     length: int = 0,
     candidates: int = 5,
     iterations: int = 10,
+    sampler: str = "",
+    block: int = 0,
     repeats: int = 3,
     largest: int = 4096,
 ) -> list[Speed]:
@@ -103,7 +105,8 @@ def speeds(
     ----------
     texts : sources, or prompts of a family that reads no pairs.
     beams : width of the search. length : most tokens written; 0: the family's own, or 40 after a prompt.
-    candidates, iterations : lengths that are tried, and rounds, of families that have them.
+    candidates, iterations : lengths that are tried, and rounds, of families that have them. sampler, block : in which
+        order a family of several writes; see ``translate``.
     repeats : passes over the texts, in turns. largest : batch that is tried, at most.
 
     Raises
@@ -124,7 +127,8 @@ def speeds(
         for model in models:
             known = held_open.enter_context(_cut_before(model, texts, length))
             held_open.enter_context(reading(model))
-            write = _writer(model, beams, length, candidates, iterations)
+            wanted = {"beams": beams, "iterations": iterations, "sampler": sampler, "block": block}
+            write = _writer(model, length, candidates, wanted)
             writers.append((write, sorted(texts, key=lambda text: len(known[text])), known))
         alone, most = [], []
         hows = [write(ordered[-1:])[0].how for write, ordered, _ in writers]  # warms up
@@ -146,9 +150,9 @@ def _joined(passes: list[list[Rate]], at: int) -> Rate:
     return Rate(first.batch, first.texts, first.tokens, tuple(one[at].seconds[0] for one in passes))
 
 
-def _writer(model: Model, beams: int, length: int, candidates: int, iterations: int) -> Write:
+def _writer(model: Model, length: int, candidates: int, wanted: dict[str, Any]) -> Write:
     """Writes for some texts together."""
-    wanted: dict[str, Any] = {"beams": beams, "iterations": iterations, "sampling": GREEDY}
+    wanted = wanted | {"sampling": GREEDY}
 
     def write(texts: Sequence[str]) -> list[Text]:
         if model.objective.reads == "pairs":

@@ -354,6 +354,8 @@ class Model(nn.Module):
 
     def _source_read(self, view: View, tokens: NDArray[Any], cache: TwoCache) -> View:
         """The view without a source that is new, which is read before; one that asks more is left as it is."""
+        if cache.count:  # what is held begins with a source
+            return view
         source, target = sides(view)
         if not source.slots.count or view.most_asks > target.slots.count:
             return view

@@ -129,6 +129,8 @@ def latency(
     length: int = 0,
     candidates: int = 5,
     iterations: int = 10,
+    sampler: str = "",
+    block: int = 0,
     repeats: int = 3,
     largest: int = 4096,
     device: str = "auto",
@@ -155,6 +157,8 @@ def latency(
         length: most tokens written; 0: as the family does, or 40 after a prompt.
         candidates: of a family that tells lengths (nar, cmlm), how many are tried.
         iterations: of a family that writes in rounds, how many.
+        sampler: of a family that writes in several orders, in which (see translate); none: its own.
+        block: places that it writes before the next so many are begun; 0: its own.
         repeats: passes over the texts, the models in turns.
         largest: batch that is tried, at most.
         device: auto, cpu, cuda, ...
@@ -183,6 +187,8 @@ def latency(
             length=length,
             candidates=candidates,
             iterations=iterations,
+            sampler=sampler,
+            block=block,
             repeats=repeats,
             largest=largest,
         )
