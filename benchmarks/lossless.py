@@ -146,6 +146,7 @@ def main() -> None:
     asked.add_argument("--drafter-tokens", default="2Mtok")
     asked.add_argument("--from", dest="start", type=Path, help="a trained model instead")
     asked.add_argument("--drafter", type=Path, help="a trained drafter instead")
+    asked.add_argument("--counts", type=Path, help="trained n-gram counts instead")
     asked.add_argument("--blocks-model", type=Path, help="a trained block_diffusion model instead")
     asked.add_argument("--lookahead", type=int, default=4)
     asked.add_argument("--prompts", type=int, default=50)
@@ -166,7 +167,7 @@ def main() -> None:
     first = chosen.drafter or trained("causal", chosen.drafter_size, chosen.drafter_tokens, "bpe", init="counts")
     words = str(hub.located(first))
     verifier = chosen.start or trained("causal", chosen.size, chosen.tokens, words, init="counts")
-    counts = trained("ngram", "tiny", chosen.drafter_tokens, words)
+    counts = chosen.counts or trained("ngram", "tiny", chosen.drafter_tokens, words)
     blocks = chosen.blocks_model or trained("block_diffusion", chosen.drafter_size, chosen.drafter_tokens, words)
     place = torch.device(
         "cuda" if chosen.device == "auto" and torch.cuda.is_available() else chosen.device.replace("auto", "cpu")

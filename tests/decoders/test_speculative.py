@@ -184,23 +184,23 @@ def distribution(model: Model, prompt: list[int], length: int, sampling: Samplin
     stops = np.asarray(settings.get("stops", ()), np.int64)
     allowance = Allowance(sampling, stops, np.asarray(FORBIDDEN), settings.get("min_length", 0))
     found: dict[Any, float] = {}
-    alive = [((), 1.0)]
-    with torch.no_grad():
-        for number in range(length):
-            drafts = [Draft.of(laid(model, [[*prompt, *text]], length - number)) for text, _ in alive]
-            after = []
-            for (text, chance), draft in zip(alive, drafts, strict=True):
-                view = model.objective.fill(draft.canvas)
-                said = model.logits(view, draft.canvas.tokens)[:, 0]
-                early = np.array([number < allowance.min_length])
-                p = sampling.probabilities(allowance.allowed(said, early))[0].numpy()
-                for token in np.flatnonzero(p):
-                    whole = ((*text, int(token)), chance * float(p[token]))
-                    if token in stops or number + 1 == length:
-                        found[whole[0]] = whole[1]
-                    else:
-                        after.append(whole)
-            alive = after
+    alive: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
+    for number in range(length):
+        canvas = laid(model, [[*prompt, *text] for text, _ in alive], length - number)
+        with torch.no_grad():
+            said = model.logits(model.objective.fill(canvas), canvas.tokens)[:, 0]
+        early = np.full(len(alive), number < allowance.min_length)
+        after = []
+        for (text, chance), p in zip(
+            alive, sampling.probabilities(allowance.allowed(said, early)).numpy(), strict=True
+        ):
+            for token in np.flatnonzero(p):
+                whole = ((*text, int(token)), chance * float(p[token]))
+                if token in stops or number + 1 == length:
+                    found[whole[0]] = whole[1]
+                else:
+                    after.append(whole)
+        alive = after
     assert sum(found.values()) == pytest.approx(1)
     return found
 
@@ -225,7 +225,7 @@ def fits(counts: dict[Any, int], chances: dict[Any, float]) -> float:
     return float(chisquare(seen, np.array(expected) * sum(seen) / sum(expected)).pvalue)
 
 
-@pytest.mark.parametrize("drafts", ["another model", "itself", "lookup"])
+@pytest.mark.parametrize("drafts", ["another model", "itself", "lookup", "foreseen"])
 @pytest.mark.parametrize(
     ("sampling", "settings"),
     [
@@ -241,7 +241,8 @@ def test_drawn_texts_have_the_model_s_distribution(
     """Many lines of one prompt, written side by side and cut together; the first token is drawn without a draft."""
     settings = dict(settings)
     length = settings.pop("length") + 1
-    model, other = small("causal", seed=1), like(small, "causal", 0.5, seed=1)
+    family = "block_diffusion" if drafts == "foreseen" else "causal"
+    model, other = small(family, seed=1), like(small, "causal", 0.5, seed=1)
     with torch.no_grad():
         model.head.weight.div_(30)  # type: ignore[operator]
         other.head.weight.div_(40)  # type: ignore[operator]
@@ -249,9 +250,9 @@ def test_drawn_texts_have_the_model_s_distribution(
     chances = distribution(model, prompt, length, sampling, **settings)
     counts: dict[Any, int] = {}
     generator = torch.Generator().manual_seed(11)
-    for _ in range(80):
-        drafter = {"another model": by(other), "itself": by(model), "lookup": Lookup()}[drafts]
-        canvas = laid(model, [prompt] * 40, length)
+    for _ in range(32):
+        drafter = {"another model": by(other), "itself": by(model), "lookup": Lookup(), "foreseen": Foreseen()}[drafts]
+        canvas = laid(model, [prompt] * 100, length)
         done = written(model, canvas, drafter, 2, sampling=sampling, generator=generator, **{"stops": (), **settings})
         for text in texts(done):
             key = tuple(text[2 + len(prompt) :])

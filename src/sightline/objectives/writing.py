@@ -98,7 +98,7 @@ def generate(
     block : places that are written before the next so many are begun; 0: the family's own, if it has any.
     sure : of a block of a family that writes at any pace, the probability that each token after the first needs.
     engine : opened with this model, to write instead of our own loop.
-    together : texts that our own loop writes at once.
+    together : texts that our own loop writes at once; with a drafter always one.
     drafter : goes ahead, and the model checks: the same texts, or the same distribution of them, in fewer rounds. A
         quicker model with the same tokenizer, ``lookup`` (what followed in the text before) or ``self``.
     lookahead : most tokens that it proposes in a round; 0: none.
