@@ -392,7 +392,7 @@ def score(
         if known is None:
             other = (
                 "Give --continuation or --infilling, for what it was trained on"
-                if model.objective.score_class == "exact"
+                if model.objective.score_class in ("exact", "nar")
                 else "Use a model with a family whose answers are a distribution over tokens"
             )
             raise SightlineError(f"no bits per byte: {whole.missing}", other)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..sight import MAIN, View, opening, same_document, settled, streamed
+from .blocks import added
 
 
 def pairs(columns: int, streams: int) -> tuple[int, int, int]:
@@ -54,54 +56,131 @@ class Columns:
     Parameters
     ----------
     truth : [B, S, C] which main slots each slot sees. streams : N.
-    slot : [N * C] where the slot of a stream and column stands behind the main ones; anywhere, if there is none.
-    there : which of these there are, in the order of slots; None: all.
+    slot : [C * N] the slot of each column and stream; any, if there is none. dead : [C, N, 1] where so; None: nowhere.
+    at : [S - C] where in ``slot`` each slot of a stream stands.
     """
 
     truth: Tensor
     streams: int
     slot: Tensor
-    there: Tensor | None
+    dead: Tensor | None
+    at: Tensor
+    _hide: Tensor | None = None
 
     @classmethod
     def of(cls, main: Tensor, counts: Sequence[int]) -> Columns:
         """Of streams with so many columns; ``main`` [B, C, C] says which main slots see each other."""
-        columns, device = main.shape[1], main.device
-        number = torch.arange(columns, device=device)
-        held = torch.tensor(list(counts), device=device)[:, None]
-        there = number < held
-        slot = torch.where(there, held.cumsum(0) - held + number, 0).flatten()
-        column = torch.cat([number[:count] for count in (columns, *counts)])
+        columns, streams, device = main.shape[1], len(counts), main.device
+        number = torch.arange(columns, device=device)[:, None]
+        held = torch.tensor(list(counts), device=device)
+        dead = number >= held
+        slot = torch.where(dead, 0, columns + held.cumsum(0) - held + number).flatten()
+        column = torch.cat([number[:count, 0] for count in (columns, *counts)])
+        at = torch.cat([number[:count, 0] * streams + stream for stream, count in enumerate(counts)])
         full = all(count == columns for count in counts)
-        behind = torch.cat([at * columns + number[:count] for at, count in enumerate(counts)])
-        return cls(main[:, column], len(counts), slot, None if full else behind)
+        return cls(main[:, column], streams, slot, None if full else dead[..., None], at)
+
+    def hiding(self, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores [B, H, S, C] of main slots, [B, 1, S, C]."""
+        if self._hide is None or self._hide.dtype != dtype:
+            object.__setattr__(self, "_hide", added(self.truth, dtype)[:, None])
+        assert self._hide is not None
+        return self._hide
+
+    def lower(self, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of a column with itself, [N, N]."""
+        triangle = torch.ones(self.streams, self.streams, dtype=torch.bool, device=self.truth.device).tril()
+        return torch.zeros(triangle.shape, dtype=dtype, device=triangle.device).masked_fill(~triangle, -math.inf)
 
     def by_column(self, x: Tensor) -> Tensor:
-        """What slots of streams have [B, H, S - C, D], by column [B, H, C, N, D]."""
-        laid = x if self.there is None else x.index_select(2, self.slot)
-        lines, heads, slots, width = laid.shape
-        return laid.view(lines, heads, self.streams, slots // self.streams, width).transpose(2, 3)
+        """What all slots have [B, H, S, D], of streams by column [B, H, C, N, D]."""
+        laid = x.index_select(2, self.slot)
+        return laid.view(*x.shape[:2], -1, self.streams, x.shape[3])
 
     def by_slot(self, x: Tensor) -> Tensor:
-        """And back."""
-        laid = x.transpose(2, 3).flatten(2, 3)
-        return laid if self.there is None else laid.index_select(2, self.there)
+        """And back, [B, H, S - C, D]."""
+        return x.flatten(2, 3).index_select(2, self.at)
+
+
+class _Attend(torch.autograd.Function):
+    """Shares are kept as they are before they are divided by their sum, of main slots and of columns apart.
+
+    With weights w, sum z and result o, of a slope g: a = g / z meets the values, and w (a v - a o) is the scores'.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_BHSD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, columns: Columns, hide: Tensor, scale: float
+    ) -> Tensor:
+        count = columns.truth.shape[2]
+        weight = torch.bmm(q_BHSD.flatten(0, 1), _main(k_BHSD, count).mT).mul_(scale).view(*q_BHSD.shape[:3], count)
+        weight.add_(hide)
+        own = _scores(columns.by_column(q_BHSD), columns.by_column(k_BHSD)).mul_(scale)
+        own.add_(columns.lower(q_BHSD.dtype))
+        top = weight.amax(-1, keepdim=True)
+        behind = top[:, :, count:]
+        torch.maximum(behind, columns.by_slot(own.amax(-1, keepdim=True)), out=behind)
+        weight.sub_(top).exp_()
+        own.sub_(columns.by_column(top)).exp_()
+        if columns.dead is not None:
+            own.masked_fill_(columns.dead, 0)
+        total = weight.sum(-1, keepdim=True)
+        total[:, :, count:] += columns.by_slot(own.sum(-1, keepdim=True))
+        out = torch.bmm(weight.flatten(0, 1), _main(v_BHSD, count)).view(q_BHSD.shape)
+        out[:, :, count:] += columns.by_slot(_valued(own, columns.by_column(v_BHSD)))
+        out /= total
+        ctx.save_for_backward(q_BHSD, k_BHSD, v_BHSD, weight, own, total, out)
+        ctx.columns, ctx.scale = columns, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        q_BHSD, k_BHSD, v_BHSD, weight, own, total, out = ctx.saved_tensors
+        columns: Columns = ctx.columns
+        count = columns.truth.shape[2]
+        slope = grad / total
+        common = (slope * out).sum(-1, keepdim=True)
+        flat, w = slope.flatten(0, 1), weight.flatten(0, 1)
+        d_weight = torch.bmm(flat, _main(v_BHSD, count).mT).sub_(common.flatten(0, 1)).mul_(w).mul_(ctx.scale)
+        d_q = torch.bmm(d_weight, _main(k_BHSD, count)).view(q_BHSD.shape)
+        d_k, d_v = torch.empty_like(k_BHSD), torch.empty_like(v_BHSD)
+        d_k[:, :, :count] = torch.bmm(d_weight.mT, q_BHSD.flatten(0, 1)).view(*k_BHSD.shape[:2], count, -1)
+        d_v[:, :, :count] = torch.bmm(w.mT, flat).view(*v_BHSD.shape[:2], count, -1)
+        q, k, v, a, same = (columns.by_column(x) for x in (q_BHSD, k_BHSD, v_BHSD, slope, common))
+        d_own = _scores(a, v).sub_(same).mul_(own).mul_(ctx.scale)
+        d_q[:, :, count:] += columns.by_slot(_valued(d_own, k))
+        d_k[:, :, count:] = columns.by_slot(_valued(d_own.mT, q))
+        d_v[:, :, count:] = columns.by_slot(_valued(own.mT, a))
+        return d_q, d_k, d_v, None, None, None
+
+
+def _main(x_BHSD: Tensor, count: int) -> Tensor:
+    return x_BHSD[:, :, :count].flatten(0, 1)
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    """Of each column [B, H, C, N, D] the products [B, H, C, N, N]; of one stream without a call of a matrix product."""
+    return (q * k).sum(-1, keepdim=True) if q.shape[3] == 1 else q @ k.mT
+
+
+def _valued(share: Tensor, v: Tensor) -> Tensor:
+    return share * v if v.shape[3] == 1 else share @ v
 
 
 def attend_in_columns(
     q_BHSD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, columns: Columns, scale: float, dropout: float = 0.0
 ) -> Tensor:
     """Softmax attention of main slots and of predicting streams."""
+    if q_BHSD.device.type == "cpu" and not dropout and not torch.compiler.is_compiling():
+        hide = columns.hiding(q_BHSD.dtype)
+        return _Attend.apply(q_BHSD, k_BHSD, v_BHSD, columns, hide, scale)  # type: ignore[no-any-return, no-untyped-call]
     count = columns.truth.shape[2]
     main_k, main_v = k_BHSD[:, :, :count], v_BHSD[:, :, :count]
     score = (q_BHSD @ main_k.mT * scale).masked_fill(~columns.truth[:, None], -math.inf)
-    q, k, v = (columns.by_column(x[:, :, count:].contiguous()) for x in (q_BHSD, k_BHSD, v_BHSD))
-    lower = torch.ones(columns.streams, columns.streams, dtype=torch.bool, device=q.device).tril()
-    own = columns.by_slot((q @ k.mT * scale).masked_fill(~lower, -math.inf))
-    first = torch.softmax(score[:, :, :count], -1)
-    share = torch.softmax(torch.cat([score[:, :, count:], own], dim=-1), -1)
+    q, k, v = (columns.by_column(x) for x in (q_BHSD, k_BHSD, v_BHSD))
+    own = columns.by_slot(q @ k.mT * scale + columns.lower(q.dtype))
+    share = torch.softmax(torch.cat([score, F.pad(own, (0, 0, count, 0), value=-math.inf)], dim=-1), -1)
     if dropout:
-        first, share = F.dropout(first, dropout), F.dropout(share, dropout)
-    beside = columns.by_column(share[..., count:].contiguous())
-    seen = share[..., :count] @ main_v + columns.by_slot(beside @ v)
-    return torch.cat([first @ main_v, seen], dim=2)
+        share = F.dropout(share, dropout)
+    before, beside = share[..., :count] @ main_v, columns.by_column(share[..., count:]) @ v
+    return before + F.pad(columns.by_slot(beside), (0, 0, count, 0))
