@@ -140,6 +140,7 @@ def test_long_work_goes_on_where_it_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([" "], "every source is empty"),
         (["one " * 40], "exceeds the model's context"),
         (["one", "--length", "-1"], "writes nothing"),
         (["one", "--beams", "-1"], "holds nothing"),

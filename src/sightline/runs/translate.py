@@ -115,8 +115,8 @@ def translate(
     from ..objectives.translating import translate as written
 
     given, truths = sources_of(several(sources), part, sides)
-    if not given:
-        raise SightlineError("no source was given", "Give a text, a file with one in each line, or a corpus of pairs")
+    if not any(source.strip() for source in given):
+        raise SightlineError("every source is empty", "Give a text, a file with one in each line, or a corpus of pairs")
     settings: dict[str, Any] = {
         "beams": beams, "length_penalty": length_penalty, "length": length, "candidates": candidates,
         "iterations": iterations, "sampler": sampler, "block": block, "sure": sure, "merge": merge, "seed": seed,
