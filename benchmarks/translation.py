@@ -54,11 +54,12 @@ class Size:
     shallow: tuple[int, int]
     singles: int  # sentences that are written one at a time
     slots: tuple[int, ...]  # that are tried for the largest batch
+    beams: int  # with which the teacher writes what is distilled
 
 
 SIZES = {
-    "tiny": Size("tiny", 2500, 4000, 128, 16, 0.1, 1.0, (3, 3), (6, 1), 50, (512, 2048, 8192)),
-    "full": Size("mini", 900, 8000, 256, 128, 0.3, 1.0, (6, 6), (12, 1), 20, (131_072,)),
+    "tiny": Size("tiny", 2500, 4000, 128, 16, 0.1, 1.0, (3, 3), (6, 1), 50, (512, 2048, 8192), 1),
+    "full": Size("mini", 900, 8000, 256, 128, 0.3, 1.0, (6, 6), (12, 1), 20, (131_072,), 5),
 }
 
 
@@ -169,7 +170,8 @@ class Bench:
         folder = self.work / "distilled"
         teacher = self.work / trainings(self.size)[0].name
         sl.distill(
-            teacher, str(self.data), sides="en-de", out=folder, device=self.device, slots=self.size.slots[-1]
+            teacher, str(self.data), sides="en-de", out=folder, device=self.device, beams=self.size.beams,
+            slots=self.size.slots[-1], threads=self.threads,
         )  # fmt: skip
         return folder, ""
 
@@ -253,7 +255,8 @@ class Bench:
         size = self.size
         note = (
             f"{size.size}, {size.steps} steps of {size.batch} rows of {size.context} tokens, dropout {size.dropout}, "
-            f"rate {size.rate}, {size.vocabulary} ids, one seed; {self.device}. Below {UNTRAINED:g} BLEU: untrained. "
+            f"rate {size.rate}, {size.vocabulary} ids, one seed; {self.device}. The teacher wrote with a beam of {size.beams}. "
+            f"Below {UNTRAINED:g} BLEU: untrained. "
             f"95% intervals over sentences. {'; '.join(sorted(signatures))}"
         )
         record = {"about": described(["torch", "sacrebleu"]), "size": asdict(size), "cells": found}
