@@ -255,8 +255,8 @@ class Bench:
         size = self.size
         note = (
             f"{size.size}, {size.steps} steps of {size.batch} rows of {size.context} tokens, dropout {size.dropout}, "
-            f"rate {size.rate}, {size.vocabulary} ids, one seed; {self.device}. The teacher wrote with a beam of {size.beams}. "
-            f"Below {UNTRAINED:g} BLEU: untrained. "
+            f"rate {size.rate}, {size.vocabulary} ids, one seed; {self.device}. "
+            f"The teacher wrote with a beam of {size.beams}. Below {UNTRAINED:g} BLEU: untrained. "
             f"95% intervals over sentences. {'; '.join(sorted(signatures))}"
         )
         record = {"about": described(["torch", "sacrebleu"]), "size": asdict(size), "cells": found}
