@@ -14,7 +14,8 @@ left out: of the 90 of a span of 9 tokens 36. Stream 1 is a chain rule, and exac
 Then it is tuned on pairs, and a target is asked for by stream 1 (``ar``), by all streams (``semi``), or by masks alone
 from beginning to end, as published (``nar``), which is class nar. What was learned one way may be written another.
 
-Masks are told apart by where they stand: each slot is told its place (sinusoids, or a table).
+Masks are told apart by where they stand, and find the token before them by its distance: sinusoids are added to what
+enters, beside rotary positions (published: a table of places beside biases of distances).
 
 Qi et al., BANG: Bridging Autoregressive and Non-autoregressive Generation with Large Scale Pretraining (2021).
 """

@@ -456,11 +456,13 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
     if objective.stack == "linear":
         window = Linear(getattr(objective, "p"))  # noqa: B009 - likewise
         return Model(objective, window, LinearHead(window), tokenizer)
+    alike = objective.by_place and not shape.by_place  # slots would be
     shape = replace(
         shape,
         blank=shape.blank or objective.shows_nothing,
         position_tables=max(shape.position_tables, objective.position_tables),
-        positions="sinusoidal" if objective.by_place and not shape.by_place else shape.positions,
+        placed=shape.placed or (alike and objective.any_pace),
+        positions="sinusoidal" if alike and not objective.any_pace else shape.positions,
     )
     body: Body | None = getattr(objective, "body", None)  # a family of pairs says what they are made of
     with torch.random.fork_rng(devices=[]):

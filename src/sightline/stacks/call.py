@@ -121,7 +121,8 @@ def known(weights: Packed, view: View, shown: Ints) -> bool:
         return False
     if shape.positions != "none" and tables != shape.position_tables:
         return False
-    if shape.positions in TABLES and (int(slots.positions.max()) >= shape.context or slots.positions.min() < 0):
+    told = shape.positions in TABLES or shape.placed
+    if told and (int(slots.positions.max()) >= shape.context or slots.positions.min() < 0):
         return False  # torch says what is wrong
     return not shape.segments or 0 <= int(slots.segment.min()) <= int(slots.segment.max()) < shape.segments
 

@@ -120,7 +120,7 @@ class Packed:
                 to.cross_out = self._linear(across.out)
         self._layers = layers
         places = [cast(nn.Embedding, one).weight for one in stack.places] if shape.positions == "learned" else []
-        if shape.positions == "sinusoidal":
+        if shape.positions == "sinusoidal" or shape.placed:
             places = [sinusoids(torch.arange(shape.context)[None], shape.width)[0].to(self.dtype)]
         barred = torch.empty(0, dtype=torch.long) if head is None else head.barred.long().contiguous()
         plan = _Plan(

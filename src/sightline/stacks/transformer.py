@@ -50,6 +50,7 @@ class Shape:
         ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
     embedding_norm, final_norm : norms before the first and after the last layer. first_norm : before the attention of
         the first layer too, as of every other; ModernBERT has none there.
+    placed : sinusoids are added to what enters the first layer, beside positions that tell distances (rope, relative).
     positions : how places are told; ``position_tables`` is 2 for two-dimensional positions, learned (GLM) or rotary,
         where each dimension turns half of the pairs; a view with fewer dimensions has 0 in the others.
     gated : a gate beside the feed-forward layer (SwiGLU with ``silu``, GeGLU with ``gelu``; Shazeer, 2020).
@@ -79,6 +80,7 @@ class Shape:
     final_norm: bool = True
     positions: Positions = "rope"
     rope_base: float = 10_000.0
+    placed: bool = False
     position_tables: int = 1
     relative_buckets: int = 32
     relative_furthest: int = 128
@@ -127,7 +129,7 @@ class Shape:
     @property
     def by_place(self) -> bool:
         """Whether each slot is told where it stands, and not only how far others are."""
-        return self.positions in ("learned", "sinusoidal")
+        return self.positions in ("learned", "sinusoidal") or self.placed
 
     @property
     def attention_scale(self) -> float:
@@ -430,7 +432,7 @@ class Transformer(nn.Module):
             self._check(ids)
             for table, of_table in zip(self.places, ids.unbind(-1), strict=True):
                 x = x + table(of_table)
-        elif self.shape.positions == "sinusoidal":
+        elif self.shape.positions == "sinusoidal" or self.shape.placed:
             x = x + sinusoids(look.positions, self.shape.of_table)
         if self.segments is not None:
             x = x + self.segments(look.segment)
