@@ -205,7 +205,7 @@ class Objective(ABC):
 
     def lengths(self, view: View) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where ``tells_lengths``: slots [lines, n] that tell a length each, and these; 0: not asked."""
-        raise NotImplementedError(f"{self.family} tells no lengths")
+        raise SightlineError(f"{self.family} tells no lengths", "Use a family that does: nar or cmlm")
 
     def counts(self, views: list[View]) -> dict[str, float]:
         """The answers of each term's name, from the views alone: what a term's total is divided by."""
