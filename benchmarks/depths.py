@@ -206,6 +206,7 @@ def main() -> None:
     about |= {"threads": torch.get_num_threads(), "device": chosen.device, "size": chosen.size}
     title = f"# Depths of both stacks: {chosen.device}, threads: {about['threads']}, size {chosen.size}\n\n"
     name = "depths" if chosen.size == "full" and chosen.device == "cpu" else f"depths-{chosen.size}-{chosen.device}"
+    name += "" if 1 in chosen.lines else f"-{max(chosen.lines)}"
     machine.write(name, {"about": about, "rows": rows, "ratios": beside}, title + table)
 
 

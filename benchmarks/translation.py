@@ -106,10 +106,15 @@ def trainings(size: Size) -> list[Training]:
 def cells(of: Sequence[Training]) -> list[Cell]:
     """Every way to write with every model."""
     ways: dict[str, dict[str, dict[str, Any]]] = {
-        "seq2seq": {"greedy": {"beams": 1}, "beam of 5": {"beams": 5}},
+        "seq2seq": {
+            "greedy": {"beams": 1},
+            "greedy, drafted by lookup": {"drafter": "lookup"},
+            "beam of 5": {"beams": 5},
+        },
         "cmlm": {f"{rounds} rounds": {"iterations": rounds} for rounds in (1, 4, 10)},
         "bang": {
             "token by token": {"sampler": "next", "beams": 1},
+            "token by token, drafted by itself": {"drafter": "self"},
             "blocks of 3": {"block": 3},
             "all at once": {"sampler": "once"},
         },
@@ -219,13 +224,16 @@ class Bench:
             start = time.perf_counter()
             translate(model, [source], **cell.options)
             singles.append(time.perf_counter() - start)
-        best, texts = 0.0, []
+        best, written = 0.0, []
         for slots in self.size.slots:
             start = time.perf_counter()
-            texts = [text.text for text in translate(model, sources, slots=slots, **cell.options)]
+            written = translate(model, sources, slots=slots, **cell.options)
             best = max(best, len(sources) / (time.perf_counter() - start))
+        texts = [one.text for one in written]
         scores = {score.name: vars(score) for score in translation_scores(texts, truths)}
+        rounds = sum(one.rounds for one in written)
         return {
+            "accepted": sum(one.tokens for one in written) / rounds if "drafter" in cell.options else None,
             "scores": scores,
             "latency_ms": 1e3 * statistics.median(singles),
             "per_second": best,
@@ -245,9 +253,10 @@ class Bench:
             one = json.loads(path.read_text())
             found.append(one)
             bleu, chrf = one["scores"]["BLEU"], one["scores"]["chrF"]
+            way = cell.way + (f": {one['accepted']:.2f} tokens a round" if one.get("accepted") else "")
             told = f"{bleu['value']:.1f} ({bleu['low']:.1f} to {bleu['high']:.1f})"
             lines.append(
-                f"| {cell.training} | {cell.way} | {told if bleu['value'] >= UNTRAINED else 'untrained'} "
+                f"| {cell.training} | {way} | {told if bleu['value'] >= UNTRAINED else 'untrained'} "
                 f"| {chrf['value']:.1f} | {one['latency_ms']:.1f} | {one['per_second']:.1f} "
                 f"| {one['parameters'] / 1e6:.1f} M, {one['tables'] / 1e6:.1f} M in tables |"
             )

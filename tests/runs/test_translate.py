@@ -82,6 +82,20 @@ def test_a_batch_writes_what_each_line_writes_alone(finished: Path) -> None:
     assert together == sl.translate(finished, sources, beams=3, slots=64, device="cpu").texts
 
 
+def test_a_drafter_changes_nothing_but_the_rounds(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = tuple(f"{a} {b}" for a in NUMBERS for b in NUMBERS)[:6]
+    alone = sl.translate(finished, sources, beams=1, device="cpu")
+    assert alone.accepted is None
+    for drafter in ("lookup", str(finished)):
+        drafted = sl.translate(finished, sources, drafter=drafter, device="cpu")
+        assert drafted.texts == alone.texts
+        assert drafted.accepted is not None and drafted.accepted >= 1
+        assert "mean accepted length" in str(drafted)
+    assert drafted.accepted > 2  # the model itself is always right
+    assert main(["translate", str(finished), "one", "--drafter", "lookup", "--beams", "2"]) == 2
+    assert "leave beams" in capsys.readouterr().err
+
+
 def test_every_other_verb(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(finished), "one two", "--length", "5"]) == 0
     assert main(["embed", str(finished), "one two", "--out", str(tmp_path / "one.npy")]) == 0

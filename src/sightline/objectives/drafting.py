@@ -24,6 +24,9 @@ from ..stacks.two import TwoCache
 from .base import Objective
 from .model import Model
 
+LOOKAHEAD = 5  # tokens that a drafter proposes in a round
+DRAFTED = 1  # texts written together where a drafter goes ahead: lines that go on together wait for each other
+
 Drafts = Model | Literal["lookup", "self"]
 
 

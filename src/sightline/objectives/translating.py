@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..decoders.canvas import Canvas
 from ..decoders.once import unrepeated
 from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
+from .drafting import DRAFTED, LOOKAHEAD, Ahead, Drafts
 from .lengths import by_lengths, without_repeats
 from .model import Model
 from .pen import Course, Ids, Pen, Text, must_write, reading
@@ -33,6 +36,8 @@ def translate(
     sure: float = 0.0,
     merge: bool = False,
     sampling: Sampling = GREEDY,
+    drafter: Drafts | None = None,
+    lookahead: int = LOOKAHEAD,
     slots: int = SLOTS,
     seed: int = 0,
     of_texts: bool = False,
@@ -54,6 +59,8 @@ def translate(
     sure : of such a block, the probability that each token after the first needs.
     merge : of equal tokens side by side keep one, as places that do not know of each other repeat themselves.
     sampling : how tokens are drawn.
+    drafter, lookahead : who goes ahead, and how far, of a text that is written token by token (see ``generate``); the
+        texts are the same, and written one at a time.
     slots : places that are worked on together, which bounds memory.
     seed : of whatever a family draws.
     of_texts : the model's family reads texts and learned pairs as such, a target behind its source.
@@ -70,6 +77,9 @@ def translate(
     if length < 0 or slots < 1:
         raise SightlineError(f"a length of {length} in {slots} slots writes nothing", "Use 0 for the usual, or more")
     pen, lengths = Pen.of(model, sampling, seed, of_texts), model.objective.tells_lengths
+    drafts = None if drafter is None else Ahead.of(model, drafter, lookahead)
+    if drafts is not None and not sampler and model.objective.foresees:
+        sampler = "next"
     course = Course.of(model.objective, sampler, iterations, block, sure)
     if candidates < 1:
         raise SightlineError(f"{candidates} lengths leave nothing to choose", "Use 1 or more")
@@ -80,35 +90,44 @@ def translate(
                 f"a source of {len(ids)} tokens exceeds the model's context, {model.context}: {source[:40]!r}...",
                 "Shorten it, or cut it into sentences",
             )
-    beams = 1 if lengths else beams or (BEAMS if course.sampler == "next" else 1)
+    beams = 1 if lengths else beams or (BEAMS if course.sampler == "next" and drafts is None else 1)
     if beams > 1 and course.sampler != "next":
         raise SightlineError(f"a text written {course.words('left')} has no beams", "Use --beams 1 or --sampler next")
+    if drafts is not None and (beams > 1 or course.sampler != "next"):
+        raise SightlineError(
+            "a drafter goes ahead where one place is written after the other",
+            "Leave it away, or leave beams and sampler away",
+        )
     policy = course.policy if beams == 1 else Beam(beams, length_penalty)
     how = f"{course.words('left')}, {f'beam of {beams}' if beams > 1 else sampling}"
     how += f", {candidates} lengths" if lengths else ""
+    name = "" if drafts is None else drafts.name
+    how += f", drafted by {name}" if name else ""
     texts = [Text("", ("",), "left", how, 0.0)] * len(sources)
     order = sorted((at for at, source in enumerate(sources) if source.strip()), key=lambda at: len(encoded[at]))
     with bar("writing", len(order), "texts") as shown, reading(model):
         while order:
             batch = _together(order, encoded, pen, length, slots // max(1, candidates if lengths else beams))
+            batch = batch if drafts is None else batch[-DRAFTED:]
             del order[len(order) - len(batch) :]
             given = [encoded[at] for at in batch]
+            rounds = [0] * len(batch)
             if lengths:
                 written, logprobs = by_lengths(pen, given, policy, candidates, length or model.context)
             else:
-                written, logprobs = _in_order(pen, given, policy, length, course)
-            for at, new, logprob in zip(batch, written, logprobs, strict=True):
+                written, logprobs, rounds = _in_order(pen, given, policy, length, course, drafts)
+            for at, new, logprob, count in zip(batch, written, logprobs, rounds, strict=True):
                 text = model.tokenizer.decode(without_repeats(new) if merge else new)
                 text = unrepeated(text) if course.mends else text
-                texts[at] = Text(text, (text,), "left", how, logprob)
+                texts[at] = Text(text, (text,), "left", how, logprob, len(new), count, name)
             shown.advance(len(batch))
     return texts
 
 
 def _in_order(
-    pen: Pen, sources: list[Ids], policy: Policy, length: int, course: Course
-) -> tuple[list[Ids], list[float]]:
-    """The target of each source, up to what stops it, and the sum of its log p."""
+    pen: Pen, sources: list[Ids], policy: Policy, length: int, course: Course, drafts: Ahead | None
+) -> tuple[list[Ids], list[float], list[int]]:
+    """The target of each source, up to what stops it, the sum of its log p, and in how many rounds."""
     one_stack = pen.model.objective.begins_with is None  # source and target share its positions
     canvas = Canvas.laid(
         [
@@ -116,9 +135,10 @@ def _in_order(
             for ids in sources
         ]
     )
-    done = pen.write(canvas, policy, pen.model.objective.stops, course=course)
+    done = pen.write(canvas, policy, pen.model.objective.stops, course=course, drafts=drafts)
     written = done.canvas.inside & ~done.canvas.given
-    return [ids[here].tolist() for ids, here in zip(done.canvas.tokens, written, strict=True)], done.total.tolist()
+    ids = [ids[here].tolist() for ids, here in zip(done.canvas.tokens, written, strict=True)]
+    return ids, done.total.tolist(), [len(np.unique(of_line[of_line > 0])) for of_line in done.film]
 
 
 def _room(ids: Ids, context: int, length: int, one_stack: bool = False) -> int:

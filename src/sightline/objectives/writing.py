@@ -16,13 +16,10 @@ from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
 from .base import Given
-from .drafting import Ahead, Drafts
+from .drafting import DRAFTED, LOOKAHEAD, Ahead, Drafts
 from .model import Model
 from .pen import LINES, USUAL, Course, Ids, Pen, Text, filmed, must_write, piece_after, reading, trimmed
 from .translating import translate
-
-LOOKAHEAD = 5  # tokens that a drafter proposes in a round
-DRAFTED = 1  # texts written together where a drafter goes ahead: lines that go on together wait for each other
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..files import file_fingerprint, fingerprint, whole_file, write_json
 from ..progress import say
 from .shards import EACH, forget, in_shards
 from .texts import several
-from .write import Dtype, ready
+from .write import Dtype, drafting, ready
 
 if TYPE_CHECKING:
     from ..evaluation.translation import CorpusScore
@@ -32,6 +32,7 @@ class Translations:
     model : its folder. family : of the model. sources, texts : one beside the other.
     how : by which decoder. scores : against the corpus's own targets, where they are known.
     out : the file of the texts, a line each. next : a command to go on with.
+    accepted : where a drafter went ahead, tokens that a round wrote, on average.
     """
 
     model: Path
@@ -42,6 +43,7 @@ class Translations:
     scores: tuple[CorpusScore, ...]
     out: Path | None
     next: str
+    accepted: float | None = None
 
     def __str__(self) -> str:
         lines = list(self.texts if len(self.texts) <= SHOWN else ())
@@ -49,7 +51,8 @@ class Translations:
             pairs = zip(self.sources[:SHOWN], self.texts, strict=False)
             lines = [line for source, text in pairs for line in (source, f"    {text}")]
             lines.append(f"... and {len(self.texts) - SHOWN:,} more" + (f" in {self.out}" if self.out else ""))
-        return "\n".join([*lines, *map(str, self.scores), f"    ({self.how})"])
+        rate = "" if self.accepted is None else f"; mean accepted length {self.accepted:.2f}"
+        return "\n".join([*lines, *map(str, self.scores), f"    ({self.how}{rate})"])
 
     def record(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -69,6 +72,8 @@ def translate(
     block: int = 0,
     sure: float = 0.0,
     merge: bool = False,
+    drafter: str = "",
+    lookahead: int = 5,
     part: Literal["train", "dev", "test"] = "test",
     sides: str = "",
     out: Path | None = None,
@@ -101,6 +106,9 @@ def translate(
             tokens that are written at a time.
         sure: of a block of bang's, the probability that each token after the first must have to be kept.
         merge: of equal tokens side by side keep one: what is written at once may repeat itself.
+        drafter: goes ahead of a text that is written token by token, and the model checks: the same targets, one at a
+            time, in fewer rounds (see generate): the folder of a quicker model, lookup, or self (bang).
+        lookahead: most tokens that the drafter proposes in a round.
         part: of a corpus of pairs, which side of its split.
         sides: of a corpus of pairs, which are source and target (see train).
         out: write the targets to this file, a line each; the same command goes on where it was stopped.
@@ -122,11 +130,15 @@ def translate(
         "iterations": iterations, "sampler": sampler, "block": block, "sure": sure, "merge": merge, "seed": seed,
     }  # fmt: skip
     how: list[str] = []
-    with ready(folder, "", device, threads, dtype) as (path, model):
+    tokens, rounds = 0, 0
+    on = device, threads, dtype
+    with ready(folder, "", *on) as (path, model), drafting(drafter, *on) as drafts:
 
         def work(few: Sequence[str]) -> list[str]:
-            found = written(model, few, **settings, slots=slots)
+            nonlocal tokens, rounds
+            found = written(model, few, **settings, drafter=drafts, lookahead=lookahead, slots=slots)
             how[:] = [found[0].how]
+            tokens, rounds = tokens + sum(one.tokens for one in found), rounds + sum(one.rounds for one in found)
             return [_line(text.text) for text in found]
 
         if out is None or len(given) <= EACH:
@@ -145,7 +157,8 @@ def translate(
     quicker = "--candidates 1" if model.objective.tells_lengths else "--beams 1"
     again = f"sightline translate {shlex.quote(str(path))} {shlex.quote(given[0][:40])} {quicker}"
     told = how[0] if how else "taken from shards"
-    result = Translations(path, model.objective.family, tuple(given), tuple(texts), told, scores, out, again)
+    accepted = tokens / rounds if drafter and rounds else None
+    result = Translations(path, model.objective.family, tuple(given), tuple(texts), told, scores, out, again, accepted)
     if json is not None:
         write_json(Path(json), result.record())
     return result

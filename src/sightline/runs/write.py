@@ -244,7 +244,7 @@ def generate(
     given = prompts(texts, field, documents) or [""]
     with _engaged(engine, folder, tokenizer, device, threads, dtype) as (path, model, other):
         model = _two_sided(model) if both_sides else model
-        with _drafting(drafter, device, threads, dtype) as drafts:
+        with drafting(drafter, device, threads, dtype) as drafts:
             found = written(
                 model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
                 sampler=sampler, block=block, sure=sure, engine=other, drafter=drafts, lookahead=lookahead,
@@ -534,7 +534,7 @@ def _engaged(
 
 
 @contextmanager
-def _drafting(
+def drafting(
     drafter: str, device: str, threads: int, dtype: Dtype | Literal["int8"]
 ) -> Iterator[Model | Literal["lookup", "self"] | None]:
     """Who goes ahead, by name or by the folder of a model; None: nobody."""
