@@ -11,6 +11,7 @@ import pytest
 import sightline as sl
 from sightline.cli import main
 from sightline.errors import SightlineError
+from sightline.report.recommendation import recommend
 from sightline.runs import shards
 from sightline.runs.shards import in_shards
 
@@ -109,7 +110,7 @@ def test_families_of_pairs_and_of_texts_are_compared_on_pairs(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
-        "compare", str(corpus), "--families", "seq2seq,causal,prefix,cmlm,masked", "--budget", "4steps",
+        "compare", str(corpus), "--families", "seq2seq,causal,prefix,cmlm,bang,masked", "--budget", "4steps",
         "--context", "64", "--batch", "4", "--tokenizer", "byte", "--threads", "1", "--device", "cpu",
         "--dtype", "float32", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
@@ -121,7 +122,9 @@ def test_families_of_pairs_and_of_texts_are_compared_on_pairs(
         assert (scores["continuation_bits_per_byte"]["value"] is None) == (family["family"] == "masked")
         assert (scores["chrf"]["value"] is None) == (family["family"] == "masked")
     classes = {one["family"]: one["score_class"] for one in told["families"]}
-    assert classes["cmlm"] == "nar" and classes["seq2seq"] == "exact"
+    assert classes["cmlm"] == "nar" and classes["seq2seq"] == classes["bang"] == "exact"
+    said = " ".join(recommend(told))
+    assert "To write the target of a source" in said and "continue a text" not in said
     assert (tmp_path / "run" / "report.html").exists()
 
 

@@ -22,11 +22,11 @@ Qi et al., BANG: Bridging Autoregressive and Non-autoregressive Generation with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,8 @@ class Bang(Objective):
     writes_from: ClassVar[Given] = "left"
     by_place: ClassVar[bool] = True
     any_pace: ClassVar[bool] = True
+    # An exact score, and any pace of writing.
+    on_pairs: ClassVar[Mapping[str, Any]] = {"way": "ar", "nar_share": 0.5}
 
     def __post_init__(self) -> None:
         if self.way not in get_args(Way):

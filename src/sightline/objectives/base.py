@@ -8,7 +8,7 @@ canvas --fill--> a view that asks for open places; a decoder accepts some of the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -74,6 +74,7 @@ class Objective(ABC):
     any_pace: ClassVar[bool] = False  # it writes token by token, in blocks of any size, or all at once
     tells_lengths: ClassVar[bool] = False  # its encoder tells how long a target is, by a head of its own
     reads: ClassVar[Literal["text", "pairs", "numbers"]] = "text"
+    on_pairs: ClassVar[Mapping[str, Any]] = {}  # settings with which it reads pairs, where it usually reads texts
 
     @property
     @abstractmethod

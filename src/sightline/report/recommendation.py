@@ -35,6 +35,10 @@ _QUESTIONS = (
     _Question("to forecast the middle of what comes", "mase", True, 3, "MASE"),
     _Question("to forecast with intervals", "crps", True, 3, "CRPS"),
 )
+_ON_PAIRS = {
+    "to continue a text": "to model the targets of sources",
+    "to write on from a beginning": "to write the target of a source",
+}
 _WRITING = _Question("", "chrf", False, 1, "chrF")
 
 
@@ -79,6 +83,7 @@ def _answer(results: Results, question: _Question, entrants: Sequence[tuple[Fami
     if not entrants:
         return ""
     purpose = purpose or question.purpose
+    purpose = _ON_PAIRS.get(purpose, purpose) if results.pairs else purpose
     sign = 1 if question.lower_is_better else -1
     ranked = sorted(entrants, key=lambda one: sign * _value(one[1]))
     best, score = ranked[0]

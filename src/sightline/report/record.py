@@ -200,6 +200,11 @@ class Results:
         """Whether the corpus is a table of numbers rather than a text."""
         return self.corpus.get("kind") == "numbers"
 
+    @property
+    def pairs(self) -> bool:
+        """Whether the corpus is of sources and targets."""
+        return self.corpus.get("kind") == "pairs"
+
     def difference(self, a: str, b: str, score: str) -> Comparison | None:
         """The paired difference ``a`` minus ``b``, from whichever way round it was recorded."""
         for one in self.comparisons:

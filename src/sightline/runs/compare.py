@@ -245,7 +245,7 @@ def _results(ground: Ground, wanted: Comparison, folder: Path) -> dict[str, Any]
     from .measure import FLOOR, Examination, joined
     from .plan import drafted
 
-    lead = objective_for(wanted.families[0], ground.tokenizer, {})
+    lead = objective_for(wanted.families[0], ground.tokenizer, _usual(ground, wanted.families[0]))
     first = drafted(ground, lead, **_settings(wanted), seed=wanted.seed)
     examination = Examination.of(ground, first, folder, wanted.families, wanted.scoring)
     outcomes: dict[str, list[dict[str, Any]]] = {}
@@ -309,7 +309,7 @@ def _begun(ground: Ground, wanted: Comparison, name: str, seed: int, place: Path
     from .plan import drafted
     from .start import fresh
 
-    objective = objective_for(name, ground.tokenizer, {})
+    objective = objective_for(name, ground.tokenizer, _usual(ground, name))
     recipe = drafted(ground, objective, **_settings(wanted), seed=seed)
     there = held(place, recipe)
     recipe = replace(there, device=ground.device, threads=ground.threads) if there is not None else recipe
@@ -318,6 +318,13 @@ def _begun(ground: Ground, wanted: Comparison, name: str, seed: int, place: Path
         recipe = costed(ground, recipe, model)
         recipe.save(place / "recipe.toml")
     return recipe, model
+
+
+def _usual(ground: Ground, family: str) -> dict[str, Any]:
+    """Settings of a family that are not its defaults, because of what the corpus is."""
+    from ..objectives import FAMILIES
+
+    return dict(FAMILIES[family].on_pairs) if ground.corpus.kind == "pairs" else {}
 
 
 def _one(ground: Ground, recipe: Recipe, model: Model, examination: Examination, place: Path) -> None:
@@ -337,6 +344,7 @@ def _corpus(ground: Ground) -> dict[str, Any]:
     corpus = ground.corpus
     return {
         "name": corpus.name,
+        "kind": corpus.kind,
         "fingerprint": corpus.fingerprint,
         "tree": corpus.tree,
         "split": corpus.how_split,

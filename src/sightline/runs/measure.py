@@ -244,6 +244,7 @@ def record_of(ground: Ground, recipe: Recipe, model: Model, trained: Trained) ->
         "decoder": objective.decoder,
         "writes": objective.writes,
         "writes_from": objective.writes_from,
+        "reads": objective.reads,
         "sight_text": drawing,
         "sight_svg": as_svg(seen),
         "seed": recipe.seed,

@@ -151,7 +151,6 @@ def train(
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
-    from ..objectives import FAMILIES
     from .ground import claimed, held, laid, objective_for, suited
     from .numbers import begun as begun_on_numbers
     from .numbers import following, laid_numbers, reads_numbers
@@ -222,7 +221,7 @@ def train(
     verb = "fill" if record["writes_from"] == "both" else "generate"
     verb = verb if record.get("writes", True) else "embed"
     command = f"sightline {verb} {shlex.quote(str(path))}"
-    if FAMILIES[wanted.family].reads == "pairs":
+    if record.get("reads") == "pairs":
         command = f"sightline translate {shlex.quote(str(path))} {shlex.quote(wanted.source.corpus)}"
         command += f" --sides {wanted.source.sides}" if wanted.source.sides else ""
     if numbers:
