@@ -30,6 +30,7 @@ __all__ = [
     "forecast",
     "generate",
     "latency",
+    "probe",
     "read",
     "score",
     "see",
@@ -37,6 +38,7 @@ __all__ = [
     "train",
     "translate",
     "vectors",
+    "versus",
 ]
 
 if TYPE_CHECKING:
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
     from .runs.forecast import forecast
     from .runs.latency import latency
     from .runs.lexicon import analogy, similar, vectors
+    from .runs.probe import probe
     from .runs.see import see
     from .runs.train import train
     from .runs.translate import translate
+    from .runs.versus import versus
     from .runs.write import embed, fill, generate, score
     from .stacks.autoregression import AR
 
@@ -66,6 +70,7 @@ _HOMES = {
     "forecast": "runs.forecast",
     "generate": "runs.write",
     "latency": "runs.latency",
+    "probe": "runs.probe",
     "read": "data",
     "score": "runs.write",
     "see": "runs.see",
@@ -73,6 +78,7 @@ _HOMES = {
     "train": "runs.train",
     "translate": "runs.translate",
     "vectors": "runs.lexicon",
+    "versus": "runs.versus",
 }
 
 

@@ -49,6 +49,8 @@ COMMANDS = {
     "analogy": Command("lexicon", "what is to a word as another is to a third"),
     "vectors": Command("lexicon", "vectors of words for other programs: word2vec's files, a Projector table"),
     "latency": Command("latency", "how quickly models write: one text at a time, and in the largest batch that pays"),
+    "probe": Command("probe", "what each layer holds: a linear probe on classes of texts or tags of words"),
+    "versus": Command("versus", "two models on the same items: a paired test, and what the size could show"),
     "see": Command("see", "what a model sees: declared beside measured, leaks named"),
     "families": Command("families", "every family with its sight drawn small"),
 }

@@ -41,6 +41,7 @@ EXAMPLES = (
     "towards.py",
     "lossless.py",
     "engine.py",
+    "significance.py",
     "forecasting.py",
     "forecasting.sh",
 )

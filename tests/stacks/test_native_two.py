@@ -15,6 +15,7 @@ from sightline.sight import NO_DOCUMENT, NOTHING, Slots, View, opening, past, sa
 from sightline.stacks import compiled, native, packed, sources
 from sightline.stacks.head import Head
 from sightline.stacks.look import Look
+from sightline.stacks.lora import adapt
 from sightline.stacks.transformer import Shape
 from sightline.stacks.two import Two, TwoCache, sides
 
@@ -137,6 +138,17 @@ def test_a_text_needs_no_torch(shape: dict[str, Any]) -> None:
     cache = begun(stack, head, view, tokens, True, target=0)
     said = native.answered(stack, head, piece(view, 0, 1), tokens, cache)
     assert close(said, whole(stack, head, view, tokens)[:, :1])
+
+
+def test_it_sees_what_adapters_learned() -> None:
+    stack, head = parts()
+    view, tokens = question(3)
+    plain = whole(stack, head, view, tokens)
+    for weight in adapt(stack, 3, feed=True, generator=torch.Generator().manual_seed(0)):
+        weight.normal_(std=0.3)
+    cache = begun(stack, head, view, tokens, True)
+    said, right = native.answered(stack, head, piece(view, 14, 15), tokens, cache), whole(stack, head, view, tokens)
+    assert close(said, right[:, 14:15]) and not close(said, plain[:, 14:15], 1e-2)
 
 
 @pytest.mark.parametrize("shape", BESIDE[:4], ids=str)

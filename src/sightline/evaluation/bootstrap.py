@@ -61,19 +61,32 @@ def difference(top: Any, bottom: Any, other_top: Any, other_bottom: Any, seed: i
     ------
     ValueError : the two sides were not measured on the same number of documents.
     """
+    return tested(top, bottom, other_top, other_bottom, seed, draws)[0]
+
+
+def tested(
+    top: Any, bottom: Any, other_top: Any, other_bottom: Any, seed: int = 0, draws: int = DRAWS
+) -> tuple[Interval, float]:
+    """As ``difference``, and a two-sided p: twice the share of draws that lie on the other side of zero.
+
+    The observed one counts among the draws, so that p is never 0 (Davison and Hinkley, Bootstrap Methods, 1997).
+    """
     tops, bottoms = _lines(top, bottom)
     others, other_bottoms = _lines(other_top, other_bottom)
     if tops.shape[1] != others.shape[1]:
         raise ValueError(f"a paired comparison needs the same documents: {tops.shape[1]} and {others.shape[1]}")
     value = float(_ratios(tops.sum(1), bottoms.sum(1)).mean() - _ratios(others.sum(1), other_bottoms.sum(1)).mean())
     if tops.shape[1] < 2:
-        return Interval(value, None, None)
+        return Interval(value, None, None), 1.0
     generator = np.random.default_rng(seed)
-    drawn = [
-        _drawn(tops, bottoms, counts, generator) - _drawn(others, other_bottoms, counts, generator)
-        for counts in _counts(tops.shape[1], draws, generator)
-    ]
-    return Interval(value, *_ends(np.concatenate(drawn)))
+    drawn = np.concatenate(
+        [
+            _drawn(tops, bottoms, counts, generator) - _drawn(others, other_bottoms, counts, generator)
+            for counts in _counts(tops.shape[1], draws, generator)
+        ]
+    )
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return Interval(value, *_ends(drawn)), min(1.0, 2 * (beyond + 1) / (draws + 1))
 
 
 def wilson(right: int, asked: int) -> Interval:

@@ -210,7 +210,7 @@ def tagged(
                 best, chosen = right, _right(tagger, test[1], on_test)
                 shares, scale = tagger.mix.weights.detach().softmax(0), float(tagger.mix.gamma.detach())
             shown.advance(1)
-    return Tagging(_measured(test[0], chosen, note), best, tuple(shares.tolist()), scale)
+    return Tagging(by_sentence(test[0], chosen, note), best, tuple(shares.tolist()), scale)
 
 
 @torch.no_grad()
@@ -233,10 +233,11 @@ def commonest_tags(train: Sequence[Sentence], test: Sequence[Sentence]) -> Measu
     usual = sum(counts.values(), Counter[str]()).most_common(1)[0][0]
     known = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
     right = [known.get(word, usual) == tag for one in test for word, tag in zip(one.words, one.tags, strict=True)]
-    return _measured(test, np.array(right), "each word its commonest tag")
+    return by_sentence(test, np.array(right), "each word its commonest tag")
 
 
-def _measured(sentences: Sequence[Sentence], right: NDArray[Any], note: str) -> Measured:
+def by_sentence(sentences: Sequence[Sentence], right: NDArray[Any], note: str) -> Measured:
+    """Right tags and words of each sentence, from the words that are right."""
     sizes = np.array([len(sentence.words) for sentence in sentences])
     top = np.add.reduceat(right.astype(np.float64), np.cumsum(sizes) - sizes)
     return Measured(NAME, UNIT, "task", "understanding", top, sizes.astype(np.float64), note=note)

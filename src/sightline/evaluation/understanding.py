@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ..data import Rows
+from ..files import whole_file
 from ..objectives.model import Model
 from ..progress import bar
 from .sample import with_marks
@@ -51,6 +53,59 @@ class Understanding:
     dev: float = 0.0
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What was read off one layer.
+
+    Parameters
+    ----------
+    layer : 0 is the embedding. strength : the C that was best on dev. dev : accuracy there.
+    predicted : class numbers on test.
+    """
+
+    layer: int
+    strength: float
+    dev: float
+    predicted: NDArray[np.int64]
+
+
+def probes(
+    sides: Sequence[Sequence[NDArray[np.float32]]],
+    answers: Sequence[NDArray[np.int64]],
+    title: str,
+    kept: Path | None = None,
+) -> list[Probe]:
+    """A linear probe for each layer, of standardised vectors, as strong as was best on dev.
+
+    Parameters
+    ----------
+    sides : of train, dev and test, for each layer [items, width]. answers : class numbers of the three.
+    """
+    found = []
+    with bar(title, len(sides[0]) * len(STRENGTHS), "probes") as shown:
+        for layer, (train, dev, test) in enumerate(zip(*sides, strict=True)):
+            place = None if kept is None else kept / f"{layer}.npz"
+            if place is not None and place.exists():
+                with np.load(place) as held:
+                    found.append(Probe(layer, float(held["strength"]), float(held["dev"]), held["predicted"]))
+                shown.advance(len(STRENGTHS))
+                continue
+            scale = StandardScaler().fit(train)
+            train, dev, test = (scale.transform(one) for one in (train, dev, test))
+            tried = []
+            for strength in STRENGTHS:
+                probe = _probe(train, answers[0], strength)
+                right = float((probe.predict(dev) == answers[1]).mean())
+                tried.append(Probe(layer, strength, right, probe.predict(test)))
+                shown.advance(1)
+            best = max(tried, key=lambda one: (one.dev, -one.strength))
+            if place is not None:
+                with whole_file(place) as handle:
+                    np.savez(handle, strength=best.strength, dev=best.dev, predicted=best.predicted)
+            found.append(best)
+    return found
+
+
 def probed(model: Model, task: Task | NoTask) -> Understanding:
     """Probe the frozen model; empty, with the reason, where there is no question or no states to probe."""
     if isinstance(task, NoTask):
@@ -59,18 +114,10 @@ def probed(model: Model, task: Task | NoTask) -> Understanding:
     if not sides[0]:
         return Understanding(_unmeasured(f"{model.objective.family} keeps no states to read off"))
     answers = [np.array([label for _, label in side]) for side in (task.train, task.dev, task.test)]
-    tried = []
-    with bar(f"probing {model.objective.family}", len(sides[0]) * len(STRENGTHS), "probes") as shown:
-        for layer, (train, dev, test) in enumerate(zip(*sides, strict=True)):
-            for strength in STRENGTHS:
-                scale = StandardScaler().fit(train)
-                probe = _probe(scale.transform(train), answers[0], strength)
-                right = float((probe.predict(scale.transform(dev)) == answers[1]).mean())
-                tried.append((right, -layer, -strength, probe.predict(scale.transform(test)) == answers[2]))
-                shown.advance(1)
-    right, layer, strength, correct = max(tried, key=lambda one: one[:3])
-    note = f"{task.what}; layer {-layer} and C {-strength:g} chosen on dev; {task.note}"
-    return Understanding(_accuracy(correct, note), -layer, -strength, right)
+    found = probes(sides, answers, f"probing {model.objective.family}")
+    best = max(found, key=lambda one: (one.dev, -one.layer))
+    note = f"{task.what}; layer {best.layer} and C {best.strength:g} chosen on dev; {task.note}"
+    return Understanding(_accuracy(best.predicted == answers[2], note), best.layer, best.strength, best.dev)
 
 
 def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:

@@ -9,6 +9,8 @@ from html import escape
 from itertools import pairwise
 from statistics import fmean
 
+from .style import PALETTE
+
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 44
 COLOURS = 16
@@ -134,6 +136,13 @@ def whiskers(marks: Sequence[Whisker], unit: str) -> str:
         f"{escape(unit)}</text>"
     )
     return "".join(parts) + "</svg>"
+
+
+def alone(drawing: str) -> str:
+    """A drawing of this file as a file of its own: with its palette, which else is the page's."""
+    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        ">", f"><style>{PALETTE}svg {{ background: var(--page); }}</style>", 1
+    )
 
 
 def ticks(least: float, most: float, about: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CSS = """
+PALETTE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --ink: #1d2329; --soft: #5a6572; --line: #dfe3e8; --card: #ffffff;
   --accent: #2f5d8a; --hidden: #e8ecf1; --mark: #dde9f5; --warn: #8a4b12;
   --c0: #2f5d8a; --c1: #b4552d; --c2: #2e7d5b; --c3: #7d4f9c; --c4: #9a7b13; --c5: #b03a5b; --c6: #3b7f94;
@@ -14,6 +14,11 @@ CSS = """
   --c0: #7fb2e0; --c1: #e8936b; --c2: #6cc79b; --c3: #c39be0; --c4: #d9bb57; --c5: #ea86a3; --c6: #79c3d8;
   --c7: #aab2bd; --c8: #c9a37f; --c9: #a5b2ff; --c10: #b5d45f; --c11: #f58ad6; --c12: #5fe0d8; --c13: #ffb25f;
   --c14: #ff7f7f; --c15: #9fd0b8; } }
+"""
+
+CSS = (
+    PALETTE
+    + """\
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--ink); line-height: 1.55;
@@ -79,6 +84,7 @@ summary { cursor: pointer; margin: .4rem 0; }
   th, td { padding: .2rem .3rem; } .unit, .small, .spread { font-size: 6.5pt; white-space: normal; min-width: 0; }
   figure, .sample, tr, .take { break-inside: avoid; } h2, h3 { break-after: avoid; } .told, .skip { display: none; } }
 """
+)
 
 SCRIPT = """
 for (const chart of document.querySelectorAll(".chart")) {
