@@ -25,6 +25,7 @@ __all__ = [
     "compare",
     "distill",
     "embed",
+    "export",
     "families",
     "fill",
     "forecast",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .errors import SightlineError
     from .runs.compare import compare
     from .runs.distill import distill
+    from .runs.export import export
     from .runs.families import families
     from .runs.forecast import forecast
     from .runs.latency import latency
@@ -65,6 +67,7 @@ _HOMES = {
     "compare": "runs.compare",
     "distill": "runs.distill",
     "embed": "runs.write",
+    "export": "runs.export",
     "families": "runs.families",
     "fill": "runs.write",
     "forecast": "runs.forecast",

@@ -48,6 +48,7 @@ COMMANDS = {
     "similar": Command("lexicon", "the words most like a word"),
     "analogy": Command("lexicon", "what is to a word as another is to a third"),
     "vectors": Command("lexicon", "vectors of words for other programs: word2vec's files, a Projector table"),
+    "export": Command("export", "a model in other programs' files: GGUF, ONNX, CTranslate2, word2vec, Hugging Face"),
     "latency": Command("latency", "how quickly models write: one text at a time, and in the largest batch that pays"),
     "probe": Command("probe", "what each layer holds: a linear probe on classes of texts or tags of words"),
     "versus": Command("versus", "two models on the same items: a paired test, and what the size could show"),

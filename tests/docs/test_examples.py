@@ -42,11 +42,12 @@ EXAMPLES = (
     "lossless.py",
     "engine.py",
     "significance.py",
+    "export.sh",
     "forecasting.py",
     "forecasting.sh",
 )
 NEEDS = {"see.py": "quickstart.sh", "towards.py": "new_family.py"}
-PEERS = {"engine.py": "ctranslate2"}  # what an example imports beside the default installation
+PEERS = {"engine.py": "ctranslate2", "export.sh": "gguf"}  # what an example imports beside the default installation
 SHOWN_ALONE = ("ending.py",)  # imported by others
 BLOCK = re.compile(r"^```(\w+) (output of |part of )?code/(\S+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 STEPS = "2steps"

@@ -294,7 +294,7 @@ def test_settings_reach_the_recipe(corpus: Path, tmp_path: Path, capsys: pytest.
         ("masked", ["--setting", "segmented=yes"], "segmented is true or false, not 'yes'"),
         ("electra", ["--setting", "rate=0"], "a mask rate of 0.0 asks nothing"),
         ("electra", ["--setting", "share=2"], "stronger than the judge"),
-        ("masked", ["--like", "gpt"], "no recipe named 'gpt'. Choose from roberta, modernbert, electra"),
+        ("masked", ["--like", "gpt"], "no recipe named 'gpt'. Choose from gpt2, llama, roberta, modernbert, electra"),
         ("causal", ["--like", "roberta"], "roberta is a recipe for masked, not for causal. Train masked"),
         ("hybrid", ["--setting", "masked=2"], "no share of them"),
         ("diffusion", ["--setting", "most=2"], "no part of (0, 1]"),
@@ -338,6 +338,8 @@ def test_accumulation_leaves_the_losses_alone(corpus: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("family", "like", "class_", "rate"),
     [
+        ("causal", "gpt2", "GPT2LMHeadModel", 6e-4),
+        ("causal", "llama", "LlamaForCausalLM", 3e-4),
         ("masked", "roberta", "BertForMaskedLM", 5e-4),
         ("masked", "modernbert", "Sightline", 8e-4),
         ("electra", "electra", "ElectraForPreTraining", 5e-4),

@@ -32,6 +32,22 @@ class Named:
 
 
 NAMED: dict[str, Named] = {
+    # Radford et al. (2019) do not tell their rates; these are those of the same stack in Brown et al. (2020).
+    "gpt2": Named(
+        "causal",
+        "gpt2",
+        {},
+        Optimization("adamw", rate=6e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1),
+        Schedule("cosine", warmup=0.00125, floor=0.1),
+    ),
+    # Touvron et al. (2023), 7B.
+    "llama": Named(
+        "causal",
+        "llama",
+        {},
+        Optimization("adamw", rate=3e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1),
+        Schedule("cosine", warmup=0.008, floor=0.1),
+    ),
     # Liu et al. (2019) and the settings of its repository: no next sentence, rows packed, masks drawn at each visit.
     "roberta": Named(
         "masked",

@@ -124,8 +124,8 @@ def train(
         init: first weights drawn at random, or counts: tables worked out from the pairs of ids that the family asks
             about in the text, which a short budget would spend itself on learning.
         setting: the family's own settings, as name=value; linear chooses p by BIC where none is given.
-        like: roberta, modernbert or electra: train as that was trained, in stack, settings and rates; what you give
-            yourself stands. Their rates are for batches of thousands of rows.
+        like: gpt2, llama, roberta, modernbert or electra: train as that was trained, in stack, settings and rates;
+            what you give yourself stands. Their rates are for batches of thousands of rows.
         context: tokens of a row; 0: the size's own.
         batch: rows of one update; 0: the size's own.
         accumulation: micro-batches that an update is cut into; the loss stays the same.

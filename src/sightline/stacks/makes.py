@@ -35,6 +35,31 @@ class Make:
 HOUSE = Make()
 MAKES: dict[str, Make] = {
     "": HOUSE,
+    # Radford et al. (2019); without the dropout of 0.1, which pays only where a text is read many times.
+    "gpt2": Make(
+        {
+            "norm_bias": True,
+            "qk_norm": False,
+            "positions": "learned",
+            "activation": "gelu_tanh",
+            "attention_bias": True,
+            "output_bias": True,
+            "feed_bias": True,
+        },
+        tied=True,
+    ),
+    # Touvron et al. (2023). There a layer is 8/3 times the width, rounded up to 256; 2.75 is that of its small heirs.
+    "llama": Make(
+        {
+            "norm": "rms",
+            "norm_eps": 1e-5,
+            "qk_norm": False,
+            "rope_base": 10_000.0,
+            "activation": "silu",
+            "gated": True,
+        },
+        feed=2.75,
+    ),
     # Devlin et al. (2019) as Liu et al. (RoBERTa, 2019) and Clark et al. (ELECTRA, 2020) took it over: one segment.
     "bert": Make(
         {
