@@ -21,6 +21,7 @@ __all__ = [
     "AR",
     "SightlineError",
     "__version__",
+    "adopt",
     "analogy",
     "compare",
     "distill",
@@ -45,6 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .data import read
     from .errors import SightlineError
+    from .runs.adopt import adopt
     from .runs.compare import compare
     from .runs.distill import distill
     from .runs.export import export
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AR": "stacks.autoregression",
     "SightlineError": "errors",
+    "adopt": "runs.adopt",
     "analogy": "runs.lexicon",
     "compare": "runs.compare",
     "distill": "runs.distill",

@@ -38,6 +38,7 @@ class Command:
 COMMANDS = {
     "compare": Command("compare", "train several families under one budget each, and write one report"),
     "train": Command("train", "train one family; the same command goes on where it stopped"),
+    "adopt": Command("adopt", "take in a model that others trained; change its sight and keep its weights"),
     "generate": Command("write", "write on from a text (backward: what comes before it)"),
     "translate": Command("translate", "the targets of sources, by a model of pairs; BLEU where they are known"),
     "distill": Command("distill", "a corpus of pairs with a model's targets in place of its own"),

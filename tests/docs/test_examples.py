@@ -35,6 +35,7 @@ EXAMPLES = (
     "data.py",
     "quickstart.sh",
     "see.py",
+    "adopt.sh",
     "compare.py",
     "training.sh",
     "new_family.py",
@@ -46,8 +47,8 @@ EXAMPLES = (
     "forecasting.py",
     "forecasting.sh",
 )
-NEEDS = {"see.py": "quickstart.sh", "towards.py": "new_family.py"}
 PEERS = {"engine.py": "ctranslate2", "export.sh": "gguf"}  # what an example imports beside the default installation
+NEEDS = {"see.py": "quickstart.sh", "adopt.sh": "quickstart.sh", "towards.py": "new_family.py"}
 SHOWN_ALONE = ("ending.py",)  # imported by others
 BLOCK = re.compile(r"^```(\w+) (output of |part of )?code/(\S+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 STEPS = "2steps"

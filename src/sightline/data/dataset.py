@@ -34,7 +34,7 @@ def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
     """
     path, _, configuration = name.removeprefix(PREFIX).partition(":")
     here = f"{name} does not exist here"
-    _offline_where_unreachable()
+    offline_where_unreachable()
     try:
         import datasets
     except ImportError as error:
@@ -65,7 +65,7 @@ def rows(name: str, reading: Reading) -> Iterator[tuple[str, Item]]:
             yield split, fields_read(fields, split, number, reading)
 
 
-def _offline_where_unreachable() -> None:
+def offline_where_unreachable() -> None:
     """Where the hub's name cannot be looked up, only what was fetched before is asked for: else a mistyped path would
     wait half a minute for five retries.
     """

@@ -17,12 +17,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
@@ -63,6 +64,7 @@ SPARES = tuple(f"<spare:{n}>" for n in range(100))
 SENTINELS = tuple(f"<extra_id_{n}>" for n in range(100))  # what T5 calls its spares
 RESERVED = (*SPECIALS.values(), *MODES, *SPARES)
 UNKNOWN = "<unk>"
+STRANGER = "\U00013000"  # a character, of Egyptian, that hardly any longer piece holds and no normalizer changes
 WHOLE = ("wordpiece", "word")  # kinds whose tokens say themselves where words begin, and hold no spaces
 # What other people's tokenizers call the same things, most telling first.
 NAMES: dict[Role, tuple[str, ...]] = {
@@ -98,8 +100,14 @@ class Tokenizer:
         engine.no_truncation()
         engine.no_padding()
         self._engine = engine
-        layout = json.loads(engine.to_str())
         vocabulary = engine.get_vocab(with_added_tokens=True)
+        ids: dict[Role, int | None] = {
+            role: _special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS
+        }
+        if ids["pad"] in (ids["bos"], ids["eos"]):  # padding is never predicted, and the end of a text must be
+            other = _special_id(vocabulary, "pad", None)
+            ids["pad"] = None if other in (ids["bos"], ids["eos"]) else other
+        layout = _with_specials(engine, {id for id in ids.values() if id is not None})
         self.size: int = max(vocabulary.values()) + 1
         self.padded: int = -(-self.size // 64) * 64
         self.kind: str = _kind(layout)
@@ -107,16 +115,13 @@ class Tokenizer:
         self._joins = _joins_of(self.phrases, vocabulary, self.kind)
         if self.phrases:
             layout["phrases"] = self.phrases
-        ids: dict[Role, int | None] = {
-            role: _special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS
-        }
         self.pad, self.mask, self.cls, self.sep = ids["pad"], ids["mask"], ids["cls"], ids["sep"]
         self.bos = ids["bos"] if ids["bos"] is not None else ids["eos"]
         self.eos = ids["eos"] if ids["eos"] is not None else ids["bos"]
         self.modes = tuple(vocabulary[name] for name in MODES if name in vocabulary)
         self.spares = tuple(vocabulary[name] for name in (*SPARES, *SENTINELS) if name in vocabulary)
         layout.pop("post_processor", None)  # templates wrap a text; they do not cut it
-        self.fingerprint: str = fingerprint(json.dumps(layout, sort_keys=True), *ids.values())
+        self.fingerprint: str = fingerprint(json.dumps(layout, sort_keys=True), *self._marks().values())
 
         special = {token["id"] for token in layout["added_tokens"] if token["special"]}
         self.special_ids: NDArray[np.bool_] = np.ones(self.padded, bool)
@@ -154,6 +159,10 @@ class Tokenizer:
             )
         return id
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its name in ``tokenizer.json``; None where there is no such token."""
+        return self._engine.token_to_id(token)
+
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The ids alone: what a family must know of this tokenizer."""
@@ -176,6 +185,19 @@ class Tokenizer:
             return self._bulk.encode(text)
         ids = np.array(self._engine.encode(text, add_special_tokens=False).ids, np.int32)
         return self._with_phrases(ids, np.array([len(ids)]))[0]
+
+    def encode_on(self, text: str) -> NDArray[np.int32]:
+        """Ids of a text that goes on from another, without the space that sentencepiece writes before a text."""
+        if not self._invents:
+            return self.encode(text)
+        before, whole = self.encode(STRANGER), self.encode(STRANGER + text)
+        return whole[len(before) :] if np.array_equal(whole[: len(before)], before) else self.encode(text)
+
+    @functools.cached_property
+    def _invents(self) -> bool:
+        """Whether the first word of a text gets a space that the text has not."""
+        ids = self.encode("a")
+        return len(ids) > 0 and self.pieces[ids[0]].startswith(b" ")
 
     def encode_many(self, texts: Iterable[str], title: str = "") -> list[NDArray[np.int32]]:
         """Ids of each text; a progress bar counts their bytes."""
@@ -221,7 +243,7 @@ class Tokenizer:
         else:
             yield "".join(blocks)
 
-    def told(self) -> tuple[str, dict[str, str]]:
+    def told(self) -> tuple[str, dict[Role, str]]:
         """What another process must hear to make this tokenizer (see ``of_told``)."""
         return self._layout(), {
             role: str(self._engine.id_to_token(id)) for role, id in self._marks().items() if id is not None
@@ -360,8 +382,10 @@ class Tokenizer:
         write_json(folder / "tokenizer_config.json", fixed | names | {"additional_special_tokens": extra})
 
     @classmethod
-    def load(cls, path: Path | str) -> Tokenizer:
+    def load(cls, path: Path | str, marks: Mapping[Role, int] | None = None) -> Tokenizer:
         """Read a ``tokenizer.json``, or the folder that holds one (with the names in ``tokenizer_config.json``).
+
+        ``marks`` : ids of specials that these files do not name; passed over where they are ordinary tokens.
 
         Raises
         ------
@@ -380,7 +404,7 @@ class Tokenizer:
             raise SightlineError(
                 f"{file} is not a whole tokenizer.json ({str(error)[:120]})", "Copy it again or choose another"
             ) from error
-        return cls(engine, _named_roles(file.parent), phrases)
+        return cls(engine, _told_roles(engine, marks or {}) | _named_roles(file.parent), phrases)
 
 
 def _kind(layout: dict[str, Any]) -> str:
@@ -409,6 +433,22 @@ def _special_id(vocabulary: dict[str, int], role: Role, named: str | None) -> in
         if name in vocabulary:
             return vocabulary[name]
     return None
+
+
+def _with_specials(engine: Engine, ids: set[int]) -> dict[str, Any]:
+    """The engine's layout, once every mark is a special of it: some vocabularies hold theirs among their words."""
+    layout: dict[str, Any] = json.loads(engine.to_str())
+    if lacking := ids - {token["id"] for token in layout["added_tokens"] if token["special"]}:
+        names = (str(engine.id_to_token(id)) for id in sorted(lacking))
+        engine.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+        layout = json.loads(engine.to_str())
+    return layout
+
+
+def _told_roles(engine: Engine, marks: Mapping[Role, int]) -> dict[Role, str]:
+    """Marks by name; an id that is no special here was meant for another vocabulary (a config's default)."""
+    special = {id: token.content for id, token in engine.get_added_tokens_decoder().items() if token.special}
+    return {role: special[id] for role, id in marks.items() if id in special}
 
 
 def _named_roles(folder: Path) -> dict[Role, str]:

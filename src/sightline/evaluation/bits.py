@@ -185,7 +185,7 @@ def _measured(
     if not objective.columns:
         why = f"{objective.family} gives no probability of tokens"
         return Measured.none(name, UNIT, objective.score_class, column, why)
-    if not tokenizer.lossless:
+    if not (tokenizer.lossless or sample.whole):
         why = f"the {tokenizer.kind} tokenizer does not give the text back byte for byte"
         return Measured.none(name, UNIT, objective.score_class, column, why)
     one_by_one = objective.score_class == "pseudo"

@@ -56,6 +56,7 @@ class Sample:
     seed : of the draw, and of which tokens are the share.
     note : how the sample came about, for the table.
     sep : of pairs, the mark that parts source and target; -1: of texts.
+    whole : each of these texts comes back from its tokens byte for byte, though another might not.
     """
 
     tokens: tuple[NDArray[np.int32], ...]
@@ -66,6 +67,7 @@ class Sample:
     seed: int
     note: str
     sep: int = -1
+    whole: bool = False
 
     def continued(self, piece: Piece) -> int:
         """Where what is asked of a continuation begins: at the target of a pair, or in the middle of a text."""
@@ -115,7 +117,7 @@ def evaluation_sample(
         pilots = everything if everything.blocks or pairs else _in_blocks(everything, tokenizer)
         allowed, share = _affordable(pilots, seconds, cost, min(most_bytes, everything.bytes))
     drawn = _drawn(everything, allowed)
-    if not everything.blocks and not pairs and tokenizer.lossless and len(drawn) < min(FEW, len(everything.pieces)):
+    if not everything.blocks and not pairs and everything.whole and len(drawn) < min(FEW, len(everything.pieces)):
         cut = _in_blocks(everything, tokenizer)  # a few long documents would fill the time: blocks of many say more
         if len(blocks := _drawn(cut, allowed)) >= 2 * len(drawn):
             everything, drawn = cut, blocks
@@ -125,13 +127,12 @@ def evaluation_sample(
 
 def all_pieces(documents: Sequence[Document], tokenizer: Tokenizer, share: float, seed: int) -> Sample:
     """Every document, in order; where they are few, in blocks, which the bootstrap draws. Nothing is left out."""
-    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
-    encoded = tokenizer.encode_many([one.text for one in documents], "tokenizing")
-    tokens = tuple(with_marks(ids, tokenizer) for ids in encoded)
-    weights = tuple(lengths[ids] for ids in tokens)
+    texts = [one.text for one in documents]
+    tokens = tuple(with_marks(ids, tokenizer) for ids in tokenizer.encode_many(texts, "tokenizing"))
+    weights, comes_back = _weighed(texts, tokens, tokenizer)
     pieces = tuple(Piece(number, 0, len(sizes), int(sizes.sum())) for number, sizes in enumerate(weights))
-    whole = Sample(tokens, weights, pieces, False, share, seed, f"{len(pieces):,} documents")
-    if len(documents) >= FEW or not tokenizer.lossless:
+    whole = Sample(tokens, weights, pieces, False, share, seed, f"{len(pieces):,} documents", whole=comes_back)
+    if len(documents) >= FEW or not comes_back:
         return whole
     cut = _in_blocks(whole, tokenizer)
     pieces = tuple(sorted(cut.pieces, key=lambda piece: (piece.document, piece.first)))
@@ -143,16 +144,35 @@ def _all_of(documents: Sequence[Document], tokenizer: Tokenizer, seed: int, pair
     kept = [document for document in documents if document.text]
     order = np.random.default_rng((seed, 1)).permutation(len(kept))
     chosen = [kept[at] for at in order]
-    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
-    tokens, weights, pieces = [], [], []
-    for number, marked in enumerate(_marked([document.text for document in chosen], tokenizer, pairs)):
-        tokens.append(marked)
-        weights.append(lengths[marked])
-        size = int(weights[-1].sum()) if tokenizer.lossless else len(chosen[number].text.encode("utf-8"))
-        pieces.append(Piece(number, 0, len(marked), size))
+    texts = [document.text for document in chosen]
+    tokens = tuple(_marked(texts, tokenizer, pairs))
+    weights, whole = _weighed([] if pairs else texts, tokens, tokenizer)
+    sizes = [int(one.sum()) if whole else len(text.encode("utf-8")) for one, text in zip(weights, texts, strict=True)]
+    pieces = tuple(Piece(number, 0, len(tokens[number]), size) for number, size in enumerate(sizes))
     sep = tokenizer.need("sep") if pairs else -1
-    whole = Sample(tuple(tokens), tuple(weights), tuple(pieces), False, 1.0, seed, "", sep)
-    return _in_blocks(whole, tokenizer) if len(kept) < FEW and tokenizer.lossless and not pairs else whole
+    sample = Sample(tokens, weights, pieces, False, 1.0, seed, "", sep, whole)
+    return _in_blocks(sample, tokenizer) if len(kept) < FEW and whole and not pairs else sample
+
+
+def _weighed(
+    texts: Sequence[str], tokens: Sequence[NDArray[np.int32]], tokenizer: Tokenizer
+) -> tuple[tuple[NDArray[np.int64], ...], bool]:
+    """The bytes of each token, and whether all texts come back byte for byte (of pairs, no texts: by the tokenizer).
+
+    sentencepiece writes a space before a text's first word. It comes back without, and its byte is taken off again.
+    """
+    lengths = np.array([len(piece) for piece in tokenizer.pieces], dtype=np.int64)
+    weights = tuple(lengths[ids] for ids in tokens)
+    if tokenizer.lossless or not texts:
+        return weights, tokenizer.lossless
+    for text, ids, sizes in zip(texts, tokens, weights, strict=True):
+        first = int((sizes > 0).argmax()) if len(sizes) else 0
+        invented = int(sizes.sum()) - len(text.encode("utf-8"))
+        spaced = invented == 1 and tokenizer.pieces[ids[first]].startswith(b" ")
+        if not (invented == 0 or spaced) or tokenizer.decode(ids) != text:
+            return weights, False
+        sizes[first] -= invented
+    return weights, True
 
 
 def _marked(texts: Sequence[str], tokenizer: Tokenizer, pairs: bool) -> Iterator[NDArray[np.int32]]:

@@ -4,7 +4,7 @@ Only this room reads and writes model folders. Weights are safetensors; nothing 
 """
 
 from .architectures import ARCHITECTURES
-from .folder import load, located, ours, save
+from .folder import load, located, noted, ours, save
 from .form import Form
 
-__all__ = ["ARCHITECTURES", "Form", "load", "located", "ours", "save"]
+__all__ = ["ARCHITECTURES", "Form", "load", "located", "noted", "ours", "save"]

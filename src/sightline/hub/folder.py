@@ -45,6 +45,7 @@ from .card import card
 from .family import revived, told
 from .form import Architecture, Form, Settings, marks
 from .schema import filled
+from .tokens import tokenizer_of
 from .weights import WHOLE, adopted, given, same_layout, tensors_in, two_tables, weight_files, written
 
 CONFIG, NOTES, GENERATION, CARD = "config.json", "sightline.toml", "generation_config.json", "README.md"
@@ -90,6 +91,7 @@ def save(
     recipe: Mapping[str, Any] | None = None,
     results: Mapping[str, Any] | None = None,
     data_fingerprint: str | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a model folder, aside and then renamed; the same model gives the same bytes.
 
@@ -97,6 +99,7 @@ def save(
     ----------
     recipe, results : tables kept in ``sightline.toml``; results are shown on the card too.
     data_fingerprint : of the corpus the model was trained on.
+    beside : small files of other makers that go along (a licence), by name; one of ours is not replaced.
 
     Raises
     ------
@@ -122,6 +125,9 @@ def save(
             text = card(model, architecture.class_name if architecture else None, results, data_fingerprint)
             (aside / CARD).write_text(text, encoding="utf-8")
             (aside / NOTES).write_text(notes, encoding="utf-8")
+            for name, content in (beside or {}).items():
+                if not (aside / name).exists():
+                    (aside / name).write_bytes(content)
             if model.generator is not None:
                 save(model.generator, aside / GENERATOR, recipe=recipe, data_fingerprint=data_fingerprint)
     except (OSError, SafetensorError) as error:
@@ -244,7 +250,7 @@ def load(
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict):
         raise SightlineError(f"{folder / CONFIG} is no table of settings", "Copy the model again")
-    notes = _noted(folder / NOTES) if ours(folder) else None
+    notes = noted(folder) if ours(folder) else None
     weight_files(folder)  # names pickles and missing shards before anything else is built
     if config.get("model_type") == OURS and (config.get("stack") in ("linear", "regressions") or "law" in config):
         if not numbers:
@@ -254,7 +260,7 @@ def load(
                 "hub.load(FOLDER, numbers=True)",
             )
         return _of_numbers(folder, config, notes, package)
-    held = _tokenizer(folder, tokenizer, notes)
+    held = _tokenizer(folder, config, tokenizer, notes)
     if config.get("model_type") == OURS and config.get("stack") in ("table", "bag"):
         return _fitted(folder, config, notes, held, package)
     architecture, form = _form(folder / CONFIG, config)
@@ -288,7 +294,9 @@ def _share_tables(model: Model, folder: Path) -> None:
     model.share_tables()
 
 
-def _noted(file: Path) -> dict[str, Any]:
+def noted(folder: Path) -> dict[str, Any]:
+    """The tables of ``sightline.toml``: what ``save`` was told of a model of ours."""
+    file = folder / NOTES
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -297,14 +305,10 @@ def _noted(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _tokenizer(folder: Path, instead: Tokenizer | None, notes: Mapping[str, Any] | None) -> Tokenizer:
-    if instead is None and not (folder / "tokenizer.json").is_file():
-        raise SightlineError(
-            f"{folder} has no tokenizer.json",
-            "Copy it too; from another format, transformers writes one: "
-            f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})",
-        )
-    held = instead or Tokenizer.load(folder)
+def _tokenizer(
+    folder: Path, config: Mapping[str, Any], instead: Tokenizer | None, notes: Mapping[str, Any] | None
+) -> Tokenizer:
+    held = instead or tokenizer_of(folder, {} if notes else config)  # ours names every mark itself
     kept = (notes or {}).get("tokenizer", {}).get("fingerprint")
     if kept is not None and kept != held.fingerprint:
         raise SightlineError(

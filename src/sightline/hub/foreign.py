@@ -82,7 +82,7 @@ class Foreign:
         """
         import transformers
 
-        with _quiet(transformers):  # some remark at their first step which faster kernels they miss
+        with quiet(transformers):  # some remark at their first step which faster kernels they miss
             return self._outputs(ids)
 
     def _outputs(self, ids: Ints) -> tuple[Tensor, ...]:
@@ -130,7 +130,7 @@ def opened(folder: Path, device: str = "cpu") -> Foreign:
     weight_files(folder)
     listed = read_json(folder / "config.json").get("architectures") or [""]
     name = str(listed[0])
-    with _quiet(transformers):
+    with quiet(transformers):
         try:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             kind, asks_next = _class(transformers, config, name)
@@ -163,7 +163,7 @@ def opened(folder: Path, device: str = "cpu") -> Foreign:
 
 
 @contextmanager
-def _quiet(transformers: ModuleType) -> Iterator[None]:
+def quiet(transformers: ModuleType) -> Iterator[None]:
     """transformers without its remarks on loading."""
     logs = transformers.utils.logging
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
@@ -231,7 +231,7 @@ def read_as(foreign: Foreign, text: str, tokenizer: Tokenizer | None = None) -> 
 def _by_folder(folder: Path, text: str) -> Reading:
     import transformers
 
-    with _quiet(transformers):
+    with quiet(transformers):
         try:
             kept = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # as many kinds as there are tokenizers

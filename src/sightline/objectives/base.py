@@ -67,6 +67,7 @@ class Objective(ABC):
     writes: ClassVar[bool] = True  # False: it has no distribution over tokens to write from
     writes_from: ClassVar[Given]
     fills_from: ClassVar[Given | None] = None  # what is known of a blank's sides; None: what it writes from
+    segments: ClassVar[int] = 2  # that its views tell apart at most; 0: any number
     shows_nothing: ClassVar[bool] = False  # some of its slots show no token, and need a vector in its stead
     sampler: ClassVar[Sampler] = "next"
     settles: ClassVar[bool] = False  # a view of a canvas says which of its states are settled, though others change

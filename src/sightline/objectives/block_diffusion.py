@@ -46,6 +46,7 @@ class BlockDiffusion(Diffusion):
 
     family: ClassVar[str] = "block_diffusion"
     title: ClassVar[str] = "block diffusion (BD3-LM): blocks left to right, diffusion within a block"
+    segments: ClassVar[int] = 0  # each block is one
     decoder: ClassVar[str] = "block by block, finished blocks cached; within a block the surest first"
     writes_from: ClassVar[Given] = "left"
     settles: ClassVar[bool] = True

@@ -56,7 +56,8 @@ class _Gapped:
             )
         spaced = [joins and part.endswith(" ") for part in parts[:-1]]
         texts = [part[:-1] if space else part for part, space in zip(parts, [*spaced, False], strict=True)]
-        ids: list[Ids] = [pen.model.tokenizer.encode(part).tolist() for part in texts]
+        held = pen.model.tokenizer
+        ids: list[Ids] = [held.encode(texts[0]).tolist(), *(held.encode_on(part).tolist() for part in texts[1:])]
         ids[0] = [*pen.start, *ids[0]]
         ids[-1] = [*ids[-1], *pen.end]
         room = (pen.model.context - sum(map(len, ids))) // len(blanks)
@@ -164,7 +165,7 @@ def fill(
     side, in_order = model.objective.fills_from or model.objective.writes_from, model.objective.fills_in_order
     pen = Pen.of(model, sampling or (GREEDY if side == "both" or in_order else USUAL), seed)
     course = Course.of(model.objective, sampler, iterations)
-    joins = any(len(model.tokenizer.encode(f" {letter}")) == 1 for letter in "atsiow")
+    joins = any(len(model.tokenizer.encode_on(f" {letter}")) == 1 for letter in "atsiow")
     gapped = [_Gapped.of(text, pen, joins) for text in texts]
     with reading(model):
         if side == "both":

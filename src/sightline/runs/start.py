@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..errors import SightlineError
+from ..progress import say
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -13,41 +15,37 @@ if TYPE_CHECKING:
     from ..objectives.model import Model
     from .ground import Ground
 
+FEW = 6  # names that are listed one by one
+
 
 def begun_with(wanted: Recipe) -> Model | None:
-    """The model that a run continues, with its own tokenizer unless the source names a file."""
+    """The model that a run continues, with its own tokenizer unless the source names a file.
+
+    Where it is of another family its weights are asked anew, and its tables gain rows for the marks that this needs.
+    """
     from .. import hub
     from ..data import Tokenizer
-    from ..objectives import FAMILIES
-    from ..objectives.model import Model as Whole
+    from ..objectives.continued import continued
 
     if not wanted.start:
         return None
     named = Path(wanted.source.tokenizer).exists()
     model = hub.load(hub.located(wanted.start), tokenizer=Tokenizer.load(wanted.source.tokenizer) if named else None)
-    here, there = FAMILIES[wanted.family].stack, model.objective.stack
-    if here != there or here not in ("transformer", "pair", "two"):
-        raise SightlineError(
-            f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
-            "A stack that fits itself begins anew, and one stack is not two: continue a transformer with a family of "
-            "transformers, a pair with a family of pairs, an encoder and decoder with one of both",
-        )
-    classes = {model.objective.score_class, FAMILIES[wanted.family].score_class}
-    if len(classes) > 1 and "discriminative" in classes:
-        raise SightlineError(
-            f"{wanted.family} cannot go on from the {model.objective.family} model in {wanted.start}",
-            "One judges tokens and the other predicts them: begin anew, or continue with the same family",
-        )
     if wanted.context > model.context and getattr(model.stack.shape, "positions", "") == "learned":
         raise SightlineError(
             f"{wanted.start} has {model.context} positions, fewer than rows of {wanted.context} tokens",
             f"Use --context {model.context}",
         )
-    objective = FAMILIES[wanted.family](model.objective.vocabulary, **wanted.fields)
-    Whole(
-        objective, model.stack, model.head, model.tokenizer, lengths=model.lengths
-    )  # refuses a stack that lacks what the family needs
+    was = model.objective.family
+    model, added = continued(model, wanted.family, wanted.fields)
+    if added:
+        say(f"{wanted.start} learned as {was}; for {wanted.family} it gains {told_tokens(added)}")
     return model
+
+
+def told_tokens(names: Sequence[str]) -> str:
+    """Names of tokens for a person: a hundred sentinels are not listed."""
+    return ", ".join(names) if len(names) <= FEW else f"{', '.join(names[:FEW])} and {len(names) - FEW} more"
 
 
 def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | None = None) -> Model:

@@ -384,7 +384,7 @@ def score(
         model = _two_sided(model) if both_sides else model
         sample = all_pieces(found, model.tokenizer, share, seed)
         whole, *halves = whole_texts(model, sample)
-        if whole.missing and not model.tokenizer.lossless:
+        if whole.missing and not (model.tokenizer.lossless or sample.whole):
             raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
         measured = [whole, *halves, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
         measured += [infilling_bits_per_byte(model, sample)] if infilling else []
