@@ -38,6 +38,7 @@ from sightline.objectives.model import Model, built
 from sightline.objectives.nar import Nar
 from sightline.objectives.ngram import NGram
 from sightline.objectives.prefix import Prefix
+from sightline.objectives.seq2seq import Seq2Seq
 from sightline.objectives.two_way import TwoWay
 from sightline.sight import Rule, everything
 from sightline.stacks.head import Head
@@ -190,8 +191,12 @@ def test_a_generator_comes_back_over_the_same_tables(tokenizer: Tokenizer, tmp_p
 SHAPES: list[dict[str, Any]] = [
     {"table_width": 24, "first_norm": False, "embedding_norm": True},
     {"windows": (None, 2), "dropout": 0.1, "parallel": True},
+    {"windows": (None, 2), "window_base": 50.0},
+    {"stretch": (4.0,)},
     {"positions": "relative", "norm_place": "sandwich", "kv_heads": 1, "norm": "rms", "norm_gain": True},
     {"position_tables": 2},
+    {"experts": 3, "chosen": 1, "balance": 0.1},
+    {"positions": "sinusoidal", "sines_first": True, "embedding_scale": 4.0},
     {"positions": "learned", "position_tables": 1, "segments": 2, "blank": True, "embedding_norm": True},
     {"positions": "alibi", "gated": True, "activation": "gelu", "head_width": 6, "hidden": 20, "scale": 0.5},
     GPT2,
@@ -219,6 +224,7 @@ def test_every_head_comes_back(tokenizer: Tokenizer, tmp_path: Path, tied: bool)
         bias=True,
         transform=("relu", "rms" if tied else "layer", 1e-3),
         scale=0.25 if tied else 1.0,
+        transform_bias=tied,
     )
     torch.nn.init.normal_(head.bias)
     model = Model(objective, stack, head, tokenizer)
@@ -245,7 +251,15 @@ def test_a_table_comes_back(tokenizer: Tokenizer, tmp_path: Path) -> None:
         (Backward, LLAMA, "sightline"),
         (Prefix, LLAMA, "sightline"),
         (Peeping, LLAMA, "sightline"),
-        (Causal, LLAMA | {"windows": (3,)}, "sightline"),
+        (Causal, LLAMA | {"windows": (3,)}, "mistral"),
+        (Causal, LLAMA | {"windows": (3, 3)}, "mistral"),
+        (Causal, LLAMA | {"windows": (None, 3)}, "sightline"),
+        (Causal, LLAMA | {"attention_bias": True}, "qwen2"),
+        (Causal, LLAMA | {"attention_bias": True, "output_bias": True}, "llama"),
+        (Causal, LLAMA | {"qk_norm": True}, "qwen3"),
+        (Causal, LLAMA | {"experts": 3, "windows": (4,)}, "mixtral"),
+        (Causal, LLAMA | {"experts": 3, "qk_norm": True}, "sightline"),
+        (Causal, LLAMA | {"qk_norm": True, "windows": (3,)}, "sightline"),
         (Causal, LLAMA | {"windows": (None,)}, "llama"),
         (Causal, GPT2 | {"norm_bias": False}, "sightline"),
         (Causal, GPT2 | {"head_width": 6}, "sightline"),
@@ -257,6 +271,7 @@ def test_a_table_comes_back(tokenizer: Tokenizer, tmp_path: Path) -> None:
         (Denoise, T5 | {"scale": None}, "sightline"),
         (Denoise, T5 | {"relative_both_ways": False}, "sightline"),
         (Denoise, BART, "sightline"),
+        (Seq2Seq, T5, "t5"),
         (Causal, T5, "sightline"),
     ],
 )
@@ -361,7 +376,7 @@ def test_pickled_weights_are_refused_and_never_read(saved: Path, tmp_path: Path)
 
     (saved / "model.safetensors").unlink()
     (saved / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
-    broken(saved, r"pickled weights.*convert them once")
+    broken(saved, r"pickled weights.*convert them once with transformers: Sightline.from_pretrained")
     assert not (tmp_path / "exploded").exists()
 
 
@@ -377,7 +392,11 @@ def test_shards_must_lie_in_the_folder(saved: Path) -> None:
 
 def test_an_architecture_that_is_not_known(saved: Path) -> None:
     edit(saved / "config.json", model_type="mystery")
-    broken(saved, r"model_type = 'mystery'.*gpt2, llama, bert, electra, t5, bart, sightline")
+    broken(
+        saved,
+        r"model_type = 'mystery'.*gpt2, llama, mistral, mixtral, qwen2, qwen3, bert, roberta, modernbert, electra, "
+        "t5, bart, marian, sightline",
+    )
     edit(saved / "config.json", model_type="sightline", layout=99)
     broken(saved, "layout 99")
 
@@ -392,7 +411,8 @@ def test_an_architecture_that_is_not_known(saved: Path) -> None:
         ({"num_key_value_heads": 0}, "num_key_value_heads = 0"),
         ({"attention_bias": 1}, "attention_bias = 1"),
         ({"rms_norm_eps": -1}, "rms_norm_eps = -1"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4}}, "rope_type = 'yarn'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4}}, "rope_type = 'yarn'.*default, linear, llama3"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 4}}, "gives no low_freq_factor"),
         ({"attention_bias": True}, r"lacks model.layers.0.self_attn.q_proj.bias and 7 more"),
         ({"quantization_config": {"bits": 4}}, "quantised"),
         ({"vocab_size": 128}, "disagree: vocabulary is 128"),
@@ -476,7 +496,7 @@ def test_weights_of_another_model(llama: Path) -> None:
     save_file(tensors | {"score.weight": torch.zeros(2)}, file)
     broken(llama, r"holds score.weight, for which a LlamaForCausalLM has no place")
     save_file({name: tensor for name, tensor in tensors.items() if "norm" not in name}, file)
-    broken(llama, r"lacks model.layers.0.input_layernorm.weight and 4 more")
+    broken(llama, r"lacks model.norm.weight and 4 more")
 
 
 def test_own_weights_that_do_not_fit(saved: Path) -> None:
@@ -606,3 +626,17 @@ def test_a_moved_folder_loads(saved: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.move(saved, moved)
     assert hub.load(moved).objective.family == "causal"
+
+
+def test_weights_are_told_apart_in_one_file_and_in_several(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = fresh(Causal(tokenizer.vocabulary), tokenizer)
+    one = hub.weights_fingerprint(hub.save(model, tmp_path / "one"))
+    several = hub.save(model, tmp_path / "several", shard=10_000)
+    assert one == hub.weights_fingerprint(hub.save(hub.load(several), tmp_path / "one"))
+    before = hub.weights_fingerprint(several)
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(1)
+    assert hub.weights_fingerprint(hub.save(model, several, shard=10_000)) != before
+    lost = sorted(several.glob("model-*.safetensors"))[1]
+    lost.unlink()
+    broken(several, f"{lost.name} is missing, though model.safetensors.index.json names it")

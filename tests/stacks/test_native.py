@@ -31,6 +31,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"activation": "relu", "parallel": True, "embedding_norm": True, "final_norm": False},
     {"head_width": 6, "hidden": 39, "segments": 2, "blank": True},
     {"position_tables": 2, "kv_heads": 1},
+    {"stretch": (8.0, 1.0, 4.0, 16.0), "rope_base": 500.0},
     {"positions": "learned", "position_tables": 2},
 ]
 
@@ -191,7 +192,14 @@ def test_another_sight_is_torch_s(sight: Any) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [{"norm_place": "post"}, {"positions": "alibi"}, {"positions": "relative"}, {"windows": (None, 2)}],
+    [
+        {"norm_place": "post"},
+        {"positions": "alibi"},
+        {"positions": "relative"},
+        {"windows": (None, 2)},
+        {"embedding_scale": 2.0},
+        {"experts": 3},
+    ],
     ids=str,
 )
 def test_another_architecture_is_torch_s(shape: dict[str, Any]) -> None:

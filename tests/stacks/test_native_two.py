@@ -21,7 +21,9 @@ from sightline.stacks.two import Two, TwoCache, sides
 
 SOURCE, TARGET = 21, 24
 MANY = 256  # slots that the tests have answered whole
-BESIDE = [variant for variant in VARIANTS if not variant.get("parallel")] + [{"positions": "sinusoidal"}]
+BESIDE = [variant for variant in VARIANTS if not variant.get("parallel")] + [
+    {"positions": "sinusoidal", "sines_first": True}
+]
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ MORE: list[dict[str, Any]] = [
     {"positions": "relative"},
     {"positions": "sinusoidal"},
     {"windows": (None, 3)},
+    {"windows": (None, 3), "window_base": 50.0},
 ]
 
 

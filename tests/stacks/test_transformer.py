@@ -30,6 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"position_tables": 2},
     {"positions": "learned", "position_tables": 2},
     {"positions": "sinusoidal"},
+    {"positions": "sinusoidal", "sines_first": True, "embedding_scale": 4.0},
     {"positions": "alibi"},
     {"positions": "relative"},
     {"positions": "none"},
@@ -41,7 +42,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"activation": "gelu", "gated": True},
     {"attention_bias": True, "output_bias": True, "feed_bias": True, "norm_bias": True},
     {"windows": (None, 2)},
+    {"windows": (None, 2), "window_base": 50.0},
     {"embedding_norm": True, "final_norm": False},
+    {"experts": 3, "gated": True, "activation": "silu"},
     {"head_width": 6, "hidden": 40},
 ]
 
@@ -181,3 +184,13 @@ def test_answers_that_fill_up_a_line_cost_nothing_on_a_gpu_either(sloped: bool, 
         assert nats.isfinite().all() and sums.isfinite().all()
     for one, other in zip(*found, strict=True):
         assert one is other or torch.allclose(one, other, atol=1e-6)
+
+
+def test_layers_with_a_window_turn_by_a_base_of_their_own() -> None:
+    """As if every layer had that base where all have windows; and not the base of those that see all."""
+    both = stack(windows=(3,), rope_base=1000.0, window_base=50.0)
+    look = Look.of(view(), TOKENS)
+    assert (both(look) == stack(windows=(3,), rope_base=50.0)(look)).all()
+    assert (both(look) == both(both.readied(look))).all()
+    mixed, plain = (stack(windows=(None, 3), rope_base=1000.0, window_base=base) for base in (50.0, None))
+    assert (mixed(look) != plain(look)).any()

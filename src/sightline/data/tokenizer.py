@@ -66,6 +66,7 @@ RESERVED = (*SPECIALS.values(), *MODES, *SPARES)
 UNKNOWN = "<unk>"
 STRANGER = "\U00013000"  # a character, of Egyptian, that hardly any longer piece holds and no normalizer changes
 WHOLE = ("wordpiece", "word")  # kinds whose tokens say themselves where words begin, and hold no spaces
+TEMPLATE = "chat_template.jinja"
 # What other people's tokenizers call the same things, most telling first.
 NAMES: dict[Role, tuple[str, ...]] = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
@@ -87,6 +88,7 @@ class Tokenizer:
     modes, spares : ids set aside for families and for later; of an existing tokenizer, the sentinels of T5.
     kind : ``bpe``, ``byte``, ``char``, ``wordpiece``, ``word``, or what an existing tokenizer calls its model.
     lossless : whether a hard sample comes back byte for byte; where not, no bits per byte are earned.
+    chat_template : how turns of a talk are written as one text, in Jinja; kept and never run. Empty: it has none.
     fingerprint : changes when any text could be cut differently.
     pieces : the bytes that each id stands for (empty for specials).
     unpredictable : ids that are never predicted: pad, and ``size`` up to ``padded``.
@@ -95,7 +97,9 @@ class Tokenizer:
     starts_word [padded] : True where the id alone says that a word begins (see ``word_starts`` for the whole rule).
     """
 
-    def __init__(self, engine: Engine, roles: dict[Role, str] | None = None, phrases: Phrases = ()) -> None:
+    def __init__(
+        self, engine: Engine, roles: dict[Role, str] | None = None, phrases: Phrases = (), chat_template: str = ""
+    ) -> None:
         engine.encode_special_tokens = True
         engine.no_truncation()
         engine.no_padding()
@@ -111,7 +115,7 @@ class Tokenizer:
         self.size: int = max(vocabulary.values()) + 1
         self.padded: int = -(-self.size // 64) * 64
         self.kind: str = _kind(layout)
-        self.phrases = phrases
+        self.phrases, self.chat_template = phrases, chat_template
         self._joins = _joins_of(self.phrases, vocabulary, self.kind)
         if self.phrases:
             layout["phrases"] = self.phrases
@@ -380,6 +384,9 @@ class Tokenizer:
         extra = [self._engine.id_to_token(id) for id in (*self.modes, *self.spares)]
         fixed = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
         write_json(folder / "tokenizer_config.json", fixed | names | {"additional_special_tokens": extra})
+        if self.chat_template:
+            with whole_file(folder / TEMPLATE, "w") as handle:
+                handle.write(self.chat_template)
 
     @classmethod
     def load(cls, path: Path | str, marks: Mapping[Role, int] | None = None) -> Tokenizer:
@@ -404,7 +411,8 @@ class Tokenizer:
             raise SightlineError(
                 f"{file} is not a whole tokenizer.json ({str(error)[:120]})", "Copy it again or choose another"
             ) from error
-        return cls(engine, _told_roles(engine, marks or {}) | _named_roles(file.parent), phrases)
+        roles = _told_roles(engine, marks or {}) | _named_roles(file.parent)
+        return cls(engine, roles, phrases, _template(file.parent))
 
 
 def _kind(layout: dict[str, Any]) -> str:
@@ -465,6 +473,22 @@ def _named_roles(folder: Path) -> dict[Role, str]:
             if isinstance(name, str):
                 roles[role] = name
     return roles
+
+
+def _template(folder: Path) -> str:
+    """The chat template of a folder: a file of its own, or in ``tokenizer_config.json``, the default one of several."""
+    try:
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        pass
+    try:
+        found = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else ""
 
 
 def _character_table(kind: str, vocabulary: dict[str, int]) -> NDArray[np.int32] | None:

@@ -11,10 +11,33 @@ from .electra import ELECTRA, ELECTRA_GENERATOR
 from .form import Architecture
 from .gpt2 import GPT2
 from .llama import LLAMA
+from .marian import MARIAN
+from .mistral import MISTRAL
+from .mixtral import MIXTRAL
+from .modernbert import MODERNBERT
+from .qwen import QWEN2, QWEN3
+from .roberta import ROBERTA
 from .t5 import T5
 
+# Where several compute the same, the first is the one that we write: the plain one before its heirs.
 ARCHITECTURES: dict[str, Architecture] = {
-    one.class_name: one for one in (GPT2, LLAMA, BERT, ELECTRA, ELECTRA_GENERATOR, T5, BART)
+    one.class_name: one
+    for one in (
+        GPT2,
+        LLAMA,
+        MISTRAL,
+        MIXTRAL,
+        QWEN2,
+        QWEN3,
+        BERT,
+        ROBERTA,
+        MODERNBERT,
+        ELECTRA,
+        ELECTRA_GENERATOR,
+        T5,
+        BART,
+        MARIAN,
+    )
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..objectives.denoise import Denoise
+from ..objectives.seq2seq import Seq2Seq
 from ..objectives.sides import SEEN
 from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
@@ -47,7 +48,8 @@ def _form(settings: Settings) -> Form:
     )
 
 
-def _settings(form: Form) -> dict[str, Any]:
+def pair_settings(form: Form) -> dict[str, Any]:
+    """What BART and its heirs call the sizes of both stacks."""
     shape, (encoder, decoder) = form.shape, form.depths
     return {
         "activation_function": activation_name(shape.activation),
@@ -63,13 +65,17 @@ def _settings(form: Form) -> dict[str, Any]:
         "forced_eos_token_id": None,  # a text that is cut off at the most tokens is not ended by a mark
         "is_encoder_decoder": True,
         "max_position_embeddings": shape.context,
-        "scale_embedding": False,
     }
 
 
-def _links(form: Form) -> list[Link]:
+def _settings(form: Form) -> dict[str, Any]:
+    return pair_settings(form) | {"scale_embedding": False}
+
+
+def layer_links(form: Form) -> list[Link]:
+    """Every tensor of the layers of both stacks."""
     width = form.shape.width
-    links = [Link("stack.embedding.weight", ("model.shared.weight",))]
+    links = []
     parts = {
         "attention.out": "self_attn.out_proj",
         "norm_attention": "self_attn_layer_norm",
@@ -84,9 +90,7 @@ def _links(form: Form) -> list[Link]:
     }
     for side, layers in zip(("encoder", "decoder"), form.depths, strict=True):
         here, there = f"stack.{side}", f"model.{side}"
-        links.append(Link(f"{here}.places.0.weight", (f"{there}.embed_positions.weight",), skipped=OFFSET))
         for kind in ("weight", "bias"):
-            links.append(Link(f"{here}.norm_embedding.{kind}", (f"{there}.layernorm_embedding.{kind}",)))
             for layer in range(layers):
                 at, to = f"{here}.layers.{layer}", f"{there}.layers.{layer}"
                 joined = {"attention.qkv": [f"self_attn.{part}_proj" for part in "qkv"]}
@@ -98,8 +102,18 @@ def _links(form: Form) -> list[Link]:
                     theirs = tuple(f"{to}.{name}.{kind}" for name in names)
                     links.append(Link(f"{at}.{ours}.{kind}", theirs, (width,) * len(names)))
                 links += [Link(f"{at}.{ours}.{kind}", (f"{to}.{name}.{kind}",)) for ours, name in single.items()]
-    links.append(Link("head.bias", ("final_logits_bias",), lifted=True, optional=True))
     return links
+
+
+def _links(form: Form) -> list[Link]:
+    links = [Link("stack.embedding.weight", ("model.shared.weight",))]
+    for side in ("encoder", "decoder"):
+        here, there = f"stack.{side}", f"model.{side}"
+        links.append(Link(f"{here}.places.0.weight", (f"{there}.embed_positions.weight",), skipped=OFFSET))
+        for kind in ("weight", "bias"):
+            links.append(Link(f"{here}.norm_embedding.{kind}", (f"{there}.layernorm_embedding.{kind}",)))
+    links.append(Link("head.bias", ("final_logits_bias",), lifted=True, optional=True))
+    return [*links, *layer_links(form)]
 
 
 BART = Architecture(
@@ -114,4 +128,5 @@ BART = Architecture(
     prefix="model.",
     unused=r"model\.(en|de)coder\.(embed_tokens\.weight|version)$",  # old files hold the one table three times
     fields={"noise": "infilling", "rate": 0.3, "start": "eos"},
+    also=(Seq2Seq,),
 )

@@ -68,14 +68,17 @@ def encoder_settings(form: Form) -> dict[str, Any]:
     }
 
 
-def encoder_links(form: Form, home: str) -> list[Link]:
-    """Every tensor of the stack, which transformers keeps under the name ``home``."""
+def encoder_links(form: Form, home: str, skipped: int = 0) -> list[Link]:
+    """Every tensor of the stack, which transformers keeps under the name ``home``.
+
+    ``skipped`` : rows of its table of positions before that of the first place.
+    """
     shape = form.shape
     rows = (shape.width,) * 3
-    tables = {"embedding": "word", "places.0": "position", "segments": "token_type"}
+    tables = (("embedding", "word", 0), ("places.0", "position", skipped), ("segments", "token_type", 0))
     links = [
-        Link(f"stack.{ours}.weight", (f"{home}.embeddings.{theirs}_embeddings.weight",))
-        for ours, theirs in tables.items()
+        Link(f"stack.{ours}.weight", (f"{home}.embeddings.{theirs}_embeddings.weight",), skipped=before)
+        for ours, theirs, before in tables
     ]
     parts = {
         "attention.out": "attention.output.dense",

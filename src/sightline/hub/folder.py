@@ -1,8 +1,9 @@
 """A model folder: Hugging Face's layout, with ``sightline.toml`` beside it for what that layout cannot say.
 
 config.json             the architecture: transformers' own where it has it, else "model_type": "sightline"
-model.safetensors       the weights, under transformers' names where it has the architecture
-tokenizer.json          and tokenizer_config.json
+model.safetensors       the weights, under transformers' names where it has the architecture; large ones are several
+                        files, which model.safetensors.index.json lists
+tokenizer.json          and tokenizer_config.json; chat_template.jinja where the tokenizer has a template
 generation_config.json  marks, and ids that are never written
 README.md               the card
 sightline.toml          the objective, the shape, the recipe, fingerprints, results
@@ -46,7 +47,7 @@ from .family import revived, told
 from .form import Architecture, Form, Settings, marks
 from .schema import filled
 from .tokens import tokenizer_of
-from .weights import WHOLE, adopted, given, same_layout, tensors_in, two_tables, weight_files, written
+from .weights import SHARD, WHOLE, adopted, given, same_layout, tensors_in, two_tables, weight_files, written
 
 CONFIG, NOTES, GENERATION, CARD = "config.json", "sightline.toml", "generation_config.json", "README.md"
 GENERATOR = "generator"  # a model folder inside another's: what proposes tokens to it
@@ -91,6 +92,7 @@ def save(
     recipe: Mapping[str, Any] | None = None,
     results: Mapping[str, Any] | None = None,
     data_fingerprint: str | None = None,
+    shard: int = SHARD,
     beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a model folder, aside and then renamed; the same model gives the same bytes.
@@ -99,6 +101,7 @@ def save(
     ----------
     recipe, results : tables kept in ``sightline.toml``; results are shown on the card too.
     data_fingerprint : of the corpus the model was trained on.
+    shard : bytes of a file of weights, above which there are several and an index.
     beside : small files of other makers that go along (a licence), by name; one of ours is not replaced.
 
     Raises
@@ -108,6 +111,8 @@ def save(
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours(folder)):
         raise SightlineError(f"{folder} holds something else than a model", "Choose another folder")
+    if shard < 1:
+        raise SightlineError(f"files of {shard} bytes hold no weights", "Use 1 or more, such as 5 * 10**9")
     form = (
         Form.of(model.stack, model.head)
         if isinstance(model.stack, Transformer | Pair | Two) and isinstance(model.head, Head | Judge)
@@ -117,8 +122,9 @@ def save(
     notes = _notes(model, form, recipe, results, data_fingerprint)
     try:
         with whole_folder(folder) as aside:
-            _write_json(aside / CONFIG, _config(model, form, architecture))
-            written(_tensors(model, form, architecture), aside)
+            config = _config(model, form, architecture)
+            _write_json(aside / CONFIG, config)
+            written(_tensors(model, form, architecture, config), aside, shard)
             if not model.numbers:
                 model.tokenizer.save(aside)
             _write_json(aside / GENERATION, _generation(model.objective))
@@ -129,7 +135,7 @@ def save(
                 if not (aside / name).exists():
                     (aside / name).write_bytes(content)
             if model.generator is not None:
-                save(model.generator, aside / GENERATOR, recipe=recipe, data_fingerprint=data_fingerprint)
+                save(model.generator, aside / GENERATOR, recipe=recipe, data_fingerprint=data_fingerprint, shard=shard)
     except (OSError, SafetensorError) as error:
         raise SightlineError(
             f"the model {folder} could not be written ({error})",
@@ -168,8 +174,8 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
         return architecture.config(form, model.objective)
     else:
         head = {name: getattr(form, name) for name in ("tied", "head_bias", "transform", "judge")}
-        if form.scale != 1.0:
-            head["scale"] = form.scale
+        usual = (("scale", 1.0), ("transform_bias", True))
+        head |= {name: value for name, plain in usual if (value := getattr(form, name)) != plain}
         stack: dict[str, Any] = {"stack": "transformer"}
         if form.body is not None:
             stack = {"stack": "pair", "body": form.body}
@@ -179,7 +185,9 @@ def _config(model: Model, form: Form | None, architecture: Architecture | None) 
     return {"architectures": ["Sightline"], "model_type": OURS, "layout": LAYOUT, **body, **marks(model.objective)}
 
 
-def _tensors(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Tensor]:
+def _tensors(
+    model: Model, form: Form | None, architecture: Architecture | None, config: Mapping[str, Any]
+) -> dict[str, Tensor]:
     if isinstance(model.stack, Table | Bag):
         return model.stack.tensors()
     if isinstance(model.stack, Linear | Regressions) or isinstance(model.head, DensityHead):
@@ -193,7 +201,7 @@ def _tensors(model: Model, form: Form | None, architecture: Architecture | None)
         for name, tensor in model.state_dict().items()
         if not (form.tied and name == "head.weight") and not name.startswith("generator.")
     }
-    return state if architecture is None else given(architecture, form, state)
+    return state if architecture is None else given(architecture, architecture.form(Settings(config, CONFIG)), state)
 
 
 def _notes(
@@ -251,7 +259,9 @@ def load(
     if not isinstance(config, dict):
         raise SightlineError(f"{folder / CONFIG} is no table of settings", "Copy the model again")
     notes = noted(folder) if ours(folder) else None
-    weight_files(folder)  # names pickles and missing shards before anything else is built
+    named = config.get("architectures")
+    class_name = str(named[0]) if isinstance(named, list) and named else "AutoModel"
+    weight_files(folder, class_name)  # names pickles and missing shards before anything else is built
     if config.get("model_type") == OURS and (config.get("stack") in ("linear", "regressions") or "law" in config):
         if not numbers:
             raise SightlineError(

@@ -33,6 +33,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
 }
 MARKS = ("pad", "bos", "eos")  # those that a config.json names
+MORE = ("cls", "sep")  # those that it names for some architectures, whose settings then hold a null for them
 
 
 def _id_of(mark: str) -> str:
@@ -55,11 +56,13 @@ class Form:
     shape : of the stack.
     tied : the head shares the embedding table.
     head_bias : a bias for each id.
-    transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None.
+    transform : activation, norm and its epsilon of a dense layer before the table (BERT), or None. transform_bias : of
+        that layer and its norm.
     judge : activation of a head that labels slots and has no table (ELECTRA's discriminator); None: it answers tokens.
     scale : what states are multiplied by before the table (see ``Head``).
     body : what the halves are where the stack is a pair. decoder : layers of the decoder where it is an encoder and a
         decoder. Both None: it is one transformer.
+    pad : id of padding, for an architecture that counts places from it (RoBERTa); nothing is computed with it.
     """
 
     shape: Shape
@@ -70,6 +73,8 @@ class Form:
     scale: float = 1.0
     body: Body | None = None
     decoder: int | None = None
+    transform_bias: bool = True
+    pad: int = -1
 
     @classmethod
     def of(cls, stack: Transformer | Pair | Two, head: Head | Judge) -> Form:
@@ -84,15 +89,16 @@ class Form:
             transform = (head.activation, kind, float(getattr(head.norm, "eps")))  # noqa: B009 - both norms have it
         tied = head.weight is getattr(stack.embedding, "weight", None)
         bias = head.bias is not None
-        return cls(stack.shape, tied, bias, transform, scale=head.scale, body=body, decoder=decoder)
+        biased = head.dense is None or head.dense.bias is not None
+        return cls(stack.shape, tied, bias, transform, None, head.scale, body, decoder, biased)
 
     def head(self, stack: Transformer | Pair | Two, barred: NDArray[Any]) -> Head | Judge:
         """A fresh head of this form on its stack; ``barred`` ids are never predicted."""
         if self.judge is not None:
             return Judge(self.shape.width, self.judge)
         tied = cast(nn.Embedding, stack.embedding) if self.tied else None
-        shape = self.shape
-        return Head(shape.width, shape.vocabulary, barred, tied, self.head_bias, self.transform, self.scale)
+        parts = (tied, self.head_bias, self.transform, self.scale, self.transform_bias)
+        return Head(self.shape.width, self.shape.vocabulary, barred, *parts)
 
     @property
     def depths(self) -> tuple[int, int]:
@@ -109,18 +115,26 @@ class Form:
         shape, fresh = self.shape, {field.name: field.default for field in fields(Shape)}
         idle = []
         if shape.positions != "rope":
-            idle.append("rope_base")
+            idle += ["rope_base", "window_base", "stretch"]
         if shape.positions not in ("learned", "rope"):
             idle.append("position_tables")
+        if not shape.experts:
+            idle += ["chosen", "balance"]
+        if shape.positions != "sinusoidal" and not shape.placed:
+            idle.append("sines_first")
         if shape.positions != "relative":
             idle += ["relative_buckets", "relative_furthest", "relative_both_ways"]
         if shape.norm == "rms":
             idle.append("norm_bias")  # RMSNorm has none
-        if not any(reach is not None for reach in shape.windows):
-            idle.append("windows")
+        one = self.body is None and self.decoder is None  # halves and stacks count their own layers
+        told = [shape.window(layer) for layer in range(shape.layers)] if one else list(shape.windows)
+        windows = tuple(told) if any(reach is not None for reach in told) else ()
+        if not windows or shape.window_base == shape.rope_base:
+            idle.append("window_base")
         written: dict[str, Any] = {name: fresh[name] for name in idle}
         return replace(
             self,
+            pad=-1,
             shape=replace(
                 shape,
                 kv_heads=shape.shared_heads,
@@ -128,6 +142,7 @@ class Form:
                 hidden=shape.feed,
                 table_width=shape.of_table,
                 scale=shape.attention_scale,
+                windows=windows,
                 **written,
             ),
         )
@@ -144,6 +159,7 @@ class Link:
     sizes : rows of each of them, where there are several.
     turned : theirs is stored inputs first (GPT-2's Conv1D), ours outputs first.
     skipped : rows at the front of theirs that nothing reads (BART's positions); they are written as zeros.
+    share : which of how many equal parts of theirs along the first axis is ours; links to all of them follow in order.
     lifted : theirs has one axis more, of one. optional : a file may lack it; ours is then zeros.
     """
 
@@ -152,6 +168,7 @@ class Link:
     sizes: tuple[int, ...] = ()
     turned: bool = False
     skipped: int = 0
+    share: tuple[int, int] = (0, 1)
     lifted: bool = False
     optional: bool = False
 
@@ -167,6 +184,11 @@ class Settings:
         return SightlineError(
             f"{self.file} says {name} = {value!r}, where {wanted} is needed", "Correct it or copy it again"
         )
+
+    def over(self, usual: Mapping[str, Any]) -> Settings:
+        """The same, with these where a value is missing or null."""
+        given = {name: value for name, value in self.values.items() if value is not None}
+        return replace(self, values={**usual, **given})
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value as it stands; ``default`` where it is missing or null."""
@@ -232,6 +254,7 @@ class Architecture:
     name : ``model_type`` in ``config.json``.
     class_name : the class of transformers that holds the model with its head, by which those of one name differ.
     family : the objective that its sight and its questions are. fields : its settings that are not the usual ones.
+    also : others whose answers are the same stack's under the same sight; only our own notes tell them apart.
     sight : who sees whom in it.
     form : our form from its settings. settings : its settings from our form, ids of tokens left away.
     links : every tensor but the head's own table. table : the name of that, where it is not tied.
@@ -252,12 +275,16 @@ class Architecture:
     renamed: tuple[tuple[str, str], ...] = ()
     unused: str = r"$^"
     fields: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[type[Objective], ...] = ()
 
     def config(self, form: Form, objective: Objective) -> dict[str, Any]:
         """The whole ``config.json``."""
+        vocabulary = objective.vocabulary
+        own = self.settings(replace(form, pad=vocabulary.pad))
         settings = {
             **dict.fromkeys(map(_id_of, MARKS)),  # null where the tokenizer has none, in place of a default
-            **self.settings(form),
+            **own,
+            **{name: id for mark in MORE if (name := _id_of(mark)) in own and (id := getattr(vocabulary, mark)) >= 0},
             **marks(objective),
             "architectures": [self.class_name],
             "dtype": "float32",
@@ -273,7 +300,8 @@ class Architecture:
 
     def fits(self, form: Form, objective: Objective) -> bool:
         """Whether transformers computes exactly this model, sight included."""
-        if objective.family != self.family.family or objective.rule != self.sight or form.body is not None:
+        families = {one.family for one in (self.family, *self.also)}
+        if objective.family not in families or objective.rule != self.sight or form.body is not None:
             return False
         config = Settings(self.config(form, objective), "config.json")
         try:

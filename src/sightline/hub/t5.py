@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..objectives.denoise import Denoise
+from ..objectives.seq2seq import Seq2Seq
 from ..objectives.sides import SEEN
 from ..stacks.parts import Activation
 from ..stacks.transformer import Shape
@@ -120,4 +121,5 @@ T5 = Architecture(
     # Old files hold the one table three times, and a table of distances across that was never read.
     unused=r"(en|de)coder\.(embed_tokens|block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias)\.weight$",
     fields={"start": "pad"},
+    also=(Seq2Seq,),
 )

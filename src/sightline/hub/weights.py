@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,21 +12,40 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import SightlineError
-from ..files import read_json
+from ..files import file_fingerprint, fingerprint, read_json
 from .form import Architecture, Form, Link
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = 5 * 10**9  # bytes of a file, above which weights are shared out: what is cut off is copied again in parts
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "consolidated.00.pth")
 
 
-def written(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write one ``model.safetensors``; equal tensors give equal bytes."""
-    plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in sorted(tensors.items())}
-    save_file(plain, folder / WHOLE, metadata={"format": "pt"})
+def written(tensors: Mapping[str, Tensor], folder: Path, most: int = SHARD) -> None:
+    """Write one ``model.safetensors``, or files of at most so many bytes and an index; equal tensors give equal bytes.
+
+    A tensor larger than that has a file of its own.
+    """
+    shards: list[list[str]] = [[]]
+    held = 0
+    for name in sorted(tensors):
+        if shards[-1] and held + tensors[name].nbytes > most:
+            shards.append([])
+            held = 0
+        shards[-1].append(name)
+        held += tensors[name].nbytes
+    files = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    for file, names in zip(files if len(shards) > 1 else [WHOLE], shards, strict=True):
+        plain = {name: tensors[name].detach().to("cpu").contiguous().clone() for name in names}
+        save_file(plain, folder / file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        where = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": where}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights.
+def weight_files(folder: Path, class_name: str = "AutoModel") -> list[Path]:
+    """The files that hold a folder's weights; ``class_name`` : what of transformers may convert pickled ones.
 
     Raises
     ------
@@ -50,9 +70,15 @@ def weight_files(folder: Path) -> list[Path]:
             raise SightlineError(
                 f"{folder} holds pickled weights ({name}), which can run any code when they are read",
                 "If you trust them, convert them once with transformers: "
-                f"AutoModel.from_pretrained({str(folder)!r}).save_pretrained(...) writes {WHOLE}",
+                f"{class_name}.from_pretrained({str(folder)!r}).save_pretrained(...) writes {WHOLE}",
             )
     raise SightlineError(f"{folder} holds no weights (no {WHOLE})", "Check the path, or copy the model again")
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """Of a folder's weights, whole or in several files."""
+    marks = [file_fingerprint(file) for file in weight_files(folder)]
+    return marks[0] if len(marks) == 1 else fingerprint(*marks)
 
 
 def tensors_in(folder: Path) -> dict[str, Tensor]:
@@ -123,6 +149,7 @@ def _joined(link: Link, there: Mapping[str, Tensor], shape: torch.Size, file: Pa
     parts = []
     for name, count in zip(link.theirs, rows, strict=True):
         wanted = _theirs(link, torch.empty(count, *shape[1:], device="meta")).shape
+        wanted = torch.Size((link.share[1] * wanted[0], *wanted[1:]))
         if there[name].shape != wanted:
             raise SightlineError(
                 f"{name} in {file} is {_size(there[name].shape)}, but config.json makes it {_size(wanted)}",
@@ -134,6 +161,8 @@ def _joined(link: Link, there: Mapping[str, Tensor], shape: torch.Size, file: Pa
 
 def _ours(link: Link, part: Tensor) -> Tensor:
     """A tensor of theirs as we keep it."""
+    which, of = link.share
+    part = part.chunk(of)[which] if of > 1 else part
     part = (part[0] if link.lifted else part)[link.skipped :]
     return part.T if link.turned else part
 
@@ -148,12 +177,13 @@ def _theirs(link: Link, part: Tensor) -> Tensor:
 
 def given(architecture: Architecture, form: Form, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The other layout's tensors from ours."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, list[Tensor]] = {}
     for link in architecture.all_links(form):
         ours = state[link.ours]
         parts = torch.split(ours, list(link.sizes)) if link.sizes else (ours,)
-        tensors |= {name: _theirs(link, part) for name, part in zip(link.theirs, parts, strict=True)}
-    return tensors
+        for name, part in zip(link.theirs, parts, strict=True):
+            tensors.setdefault(name, []).append(_theirs(link, part))
+    return {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in tensors.items()}
 
 
 def same_layout(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path) -> dict[str, Tensor]:

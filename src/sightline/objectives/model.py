@@ -14,6 +14,7 @@ from ..errors import SightlineError
 from ..sight import Depth, View, forbid_leaks, unasked, visible_pairs
 from ..stacks.bag import Bag, BagHead
 from ..stacks.cache import Cache
+from ..stacks.experts import unevenness
 from ..stacks.head import Head
 from ..stacks.hogwild import Manner
 from ..stacks.judge import Judge
@@ -305,7 +306,12 @@ class Model(nn.Module):
 
     def _graded(self, view: View, tokens: NDArray[Any], picked: Tensor) -> Answers:
         more = {"smoothing": share} if (share := self.objective.smooths) else {}  # not every head can
-        return _graded_by(self.head, picked, view.answers(tokens), view.answer_weights(), **more)
+        weights = view.answer_weights()
+        graded = _graded_by(self.head, picked, view.answers(tokens), weights, **more)
+        shape = getattr(self.stack, "shape", None)
+        if not isinstance(shape, Shape) or not shape.experts or (uneven := unevenness(self.stack)) is None:
+            return graded
+        return replace(graded, total=graded.total + shape.balance * float(weights.sum()) * uneven)
 
     def _lengths_graded(self, view: View, states: Tensor) -> Answers:
         slots, lengths = self.objective.lengths(view)
@@ -479,7 +485,15 @@ def _built(objective: Objective, shape: Shape, tokenizer: Tokenizer | None, seed
             head = Judge(shape.width)
         else:
             barred, tied = objective.vocabulary.unpredictable, token_table(stack) if make.tied else None
-            head = Head(shape.width, shape.vocabulary, barred, tied, make.head_bias, make.transform)
+            head = Head(
+                shape.width,
+                shape.vocabulary,
+                barred,
+                tied,
+                make.head_bias,
+                make.transform,
+                transform_bias=make.transform_bias,
+            )
         lengths = lengths_of(shape) if objective.tells_lengths else None
     model = Model(objective, stack, head, tokenizer, lengths=lengths)
     if objective.generator is not None:

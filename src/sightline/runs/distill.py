@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import SightlineError
-from ..files import file_fingerprint, fingerprint, locked, read_json, whole_folder, write_json
+from ..files import fingerprint, locked, read_json, whole_folder, write_json
 from ..progress import bar, say
 from .shards import forget, in_shards
 from .write import Dtype, ready
@@ -99,6 +99,7 @@ def distill(
     """
     from ..data import read
     from ..data.pairs import parted
+    from ..hub import weights_fingerprint
     from ..objectives.translating import translate
 
     found = read(corpus, sides=sides)
@@ -111,7 +112,7 @@ def distill(
     out = Path(out)
     with ready(teacher, "", device, threads, dtype) as (path, model):
         mark = {
-            "teacher": fingerprint(file_fingerprint(path / "model.safetensors"), model.objective.family),
+            "teacher": fingerprint(weights_fingerprint(path), model.objective.family),
             "corpus": found.fingerprint,
             "setting": fingerprint(*settings.values()),
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..errors import SightlineError
-from ..files import file_fingerprint, fingerprint, whole_file, write_json
+from ..files import fingerprint, whole_file, write_json
 from ..progress import say
 from .shards import EACH, forget, in_shards
 from .texts import several
@@ -120,6 +120,7 @@ def translate(
         json: also write sources, targets and scores to this file.
     """
     from ..evaluation.translation import translation_scores
+    from ..hub import weights_fingerprint
     from ..objectives.translating import translate as written
 
     given, truths = sources_of(several(sources), part, sides)
@@ -144,7 +145,7 @@ def translate(
         if out is None or len(given) <= EACH:
             texts = work(given)
         else:
-            weights = file_fingerprint(path / "model.safetensors")
+            weights = weights_fingerprint(path)
             mark = fingerprint(weights, "\n".join(given), *settings.values())
             aside = Path(out).with_name(f".{Path(out).name}.shards")
             say(f"{len(given):,} sources; what is done lies in {aside} until all are")

@@ -130,8 +130,9 @@ class Head(nn.Module):
     width : of the states. vocabulary : rows of the table.
     barred : ids that are never predicted (padding).
     tied : the embedding table to share, or None for a table of its own.
-    bias : a bias per id. transform : a dense layer, activation and norm before the table (BERT), which it takes to
-        the width of the table. scale : of the states, before a tied table of large vectors (T5: 1 / sqrt(width)).
+    bias : a bias per id. scale : of the states, before a tied table of large vectors (T5: 1 / sqrt(width)).
+    transform : a dense layer, activation and norm before the table (BERT), which it takes to the width of the table.
+        transform_bias : of both.
     """
 
     barred: Tensor
@@ -145,6 +146,7 @@ class Head(nn.Module):
         bias: bool = False,
         transform: tuple[Activation, Norm, float] | None = None,
         scale: float = 1.0,
+        transform_bias: bool = True,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied is None else tied.weight
@@ -157,10 +159,10 @@ class Head(nn.Module):
                 f"states {width} wide do not meet a table {columns} wide",
                 "Give the head a transform, or untie it",
             )
-        self.dense = nn.Linear(width, columns) if transform else None
+        self.dense = nn.Linear(width, columns, bias=transform_bias) if transform else None
         self.activation = transform[0] if transform else None
         self.scale = scale
-        self.norm = norm(transform[1], columns, transform[2], bias=True) if transform else None
+        self.norm = norm(transform[1], columns, transform[2], bias=transform_bias) if transform else None
         self.register_buffer("barred", torch.as_tensor(barred, dtype=torch.long), persistent=False)
 
     def transformed(self, states: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Look:
     kernel : ``full`` (all see all), ``triangle`` (each slot sees itself and those before it), ``mask`` (truth values)
         or ``flex`` (block masks, for a stack compiled for a GPU), or ``columns`` (see ``columns``).
     blocks : for ``flex``, the block mask of each reach of the stack's layers (None: the sight as it is).
-    turn : cosines and sines of rotary positions, or None: the stack works them out.
+    turns : cosines and sines of rotary positions, of each base, or None: the stack works them out.
     streams : columns of each predicting stream, for ``columns``.
     """
 
@@ -57,7 +57,7 @@ class Look:
     sight: Rule
     kernel: Kernel = "mask"
     blocks: Mapping[int | None, BlockMask] | None = None
-    turn: tuple[Tensor, Tensor] | None = None
+    turns: tuple[tuple[Tensor, Tensor], ...] | None = None
     streams: tuple[int, ...] = ()
 
     @classmethod

@@ -18,7 +18,7 @@ class Make:
     Parameters
     ----------
     changes : fields of the shape and their values. feed : width of the feed-forward layer as a multiple of the stack's.
-    tied, head_bias, transform : of the head (see ``Head``).
+    tied, head_bias, transform, transform_bias : of the head (see ``Head``).
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -26,6 +26,7 @@ class Make:
     tied: bool = False
     head_bias: bool = False
     transform: tuple[Activation, Norm, float] | None = None
+    transform_bias: bool = True
 
     def of(self, shape: Shape) -> Shape:
         """The house's shape of a size, in this make."""
@@ -82,7 +83,7 @@ MAKES: dict[str, Make] = {
         transform=("gelu", "layer", 1e-12),
     ),
     # Warner et al. (2024), by its repository: every third layer sees all, the others 64 tokens on either side. There
-    # the biases of the head's dense layer and norm are left away too, and attention drops 10% of its output.
+    # attention drops 10% of its output.
     "modernbert": Make(
         {
             "embedding_norm": True,
@@ -97,6 +98,7 @@ MAKES: dict[str, Make] = {
         tied=True,
         head_bias=True,
         transform=("gelu", "layer", 1e-5),
+        transform_bias=False,
     ),
 }
 

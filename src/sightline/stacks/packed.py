@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .head import Head
-from .parts import sinusoids
+from .parts import frequencies, sinusoids
 from .transformer import Shape, Transformer
 from .two import Two
 
@@ -71,6 +71,8 @@ def held_by(shape: Shape) -> bool:
         and shape.position_tables <= 2
         and shape.of_table == shape.width
         and shape.first_norm
+        and shape.embedding_scale == 1.0
+        and not shape.experts
         and all(window is None for window in shape.windows)
         and shape.of_head <= WIDEST
     )
@@ -121,7 +123,7 @@ class Packed:
         self._layers = layers
         places = [cast(nn.Embedding, one).weight for one in stack.places] if shape.positions == "learned" else []
         if shape.positions == "sinusoidal" or shape.placed:
-            places = [sinusoids(torch.arange(shape.context)[None], shape.width)[0].to(self.dtype)]
+            places = [sinusoids(torch.arange(shape.context)[None], shape.width, shape.sines_first)[0].to(self.dtype)]
         barred = torch.empty(0, dtype=torch.long) if head is None else head.barred.long().contiguous()
         plan = _Plan(
             layers=shape.layers,
@@ -144,9 +146,7 @@ class Packed:
             embedding=self._raw(table),
             segments=None if stack.segments is None else self._raw(stack.segments.weight),
             blank=None if stack.blank is None else self._raw(stack.blank),
-            frequencies=self._raw(
-                (1.0 / shape.rope_base ** (torch.arange(0, share, 2, dtype=torch.float32) / share)).repeat(tables)
-            ),
+            frequencies=self._raw(frequencies(share, shape.rope_base, shape.stretch).repeat(tables)),
             barred=self._raw(barred),
             layer=ctypes.addressof(layers),
             norm_embedding=self._norm(stack.norm_embedding),

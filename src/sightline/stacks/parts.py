@@ -51,14 +51,30 @@ def norm(kind: Norm, width: int, eps: float, gain: bool = True, bias: bool = Fal
     return nn.LayerNorm(width, eps=eps, elementwise_affine=gain, bias=bias)
 
 
-def rotation(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
+def frequencies(size: int, base: float, stretch: tuple[float, ...] = (), device: torch.device | str = "cpu") -> Tensor:
+    """How far each of size / 2 pairs turns from a place to the next, in radians.
+
+    ``stretch`` : of a context longer than what the pairs were learned in. (factor,) divides all (Chen et al., 2023);
+    (factor, low, high, context) only those that turn fewer than ``low`` times in that context, those of more than
+    ``high`` not at all, and between them in a line (Llama 3.1: Grattafiori et al., 2024).
+    """
+    turns = 1.0 / base ** (torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
+    if not stretch:
+        return turns
+    if len(stretch) == 1:
+        return turns / stretch[0]
+    factor, low, high, context = stretch
+    kept = ((context * turns / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+    return kept * turns + (1 - kept) * turns / factor
+
+
+def rotation(positions: Tensor, size: int, base: float, stretch: tuple[float, ...] = ()) -> tuple[Tensor, Tensor]:
     """Cosines and sines [B, 1, S, size / 2] of rotary positions (Su et al., RoFormer, 2021), as LLaMA pairs halves.
 
     Positions [B, S, D] of D dimensions turn an even share of the pairs each (ChatGLM-6B, 2023: D = 2).
     """
-    share = size // positions.shape[2]
-    steps = torch.arange(0, share, 2, device=positions.device, dtype=torch.float32) / share
-    angle = (positions[:, None, :, :, None].float() * (1.0 / base**steps)).flatten(-2)
+    turns = frequencies(size // positions.shape[2], base, stretch, positions.device)
+    angle = (positions[:, None, :, :, None].float() * turns).flatten(-2)
     return angle.cos(), angle.sin()
 
 
@@ -93,11 +109,12 @@ def rotated(x_BHSD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return _Turn.apply(x_BHSD, cosine, sine)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Fixed position vectors [B, S, width] (Vaswani et al., 2017)."""
+def sinusoids(positions: Tensor, width: int, sines_first: bool = False) -> Tensor:
+    """Fixed position vectors [B, S, width] (Vaswani et al., 2017): sines and cosines by turns, or all sines first."""
     steps = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
     angle = positions[..., None].float() / 10_000**steps
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :width]
+    both = [angle.sin(), angle.cos()]
+    return (torch.cat(both, dim=-1) if sines_first else torch.stack(both, dim=-1).flatten(-2))[..., :width]
 
 
 def alibi_scores(asking: Tensor, shown: Tensor, heads: int) -> Tensor:

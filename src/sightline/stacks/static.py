@@ -468,7 +468,8 @@ def suits(stack: nn.Module, head: nn.Module) -> bool:
         return False
     if stack.training or torch.is_grad_enabled() or torch.is_autocast_enabled(head.weight.device.type):
         return False
-    return _shape(stack).positions != "alibi"  # its slopes come from the processor, in every step
+    shape = _shape(stack)  # ALiBi's slopes come from the processor, and experts are asked who was chosen, in every step
+    return shape.positions != "alibi" and not shape.experts
 
 
 def _shape(stack: nn.Module) -> Shape:

@@ -19,6 +19,7 @@ from ..sight import Depth, Rule, everything, near
 from .attention import Mask, allowed, attend
 from .cache import Cache
 from .columns import Columns
+from .experts import Experts
 from .flex import block_mask
 from .look import Look
 from .numbers import Numbers
@@ -50,10 +51,16 @@ class Shape:
         ``sandwich`` (CogView, 2021). qk_norm normalises queries and keys per head (Henry et al., 2020).
     embedding_norm, final_norm : norms before the first and after the last layer. first_norm : before the attention of
         the first layer too, as of every other; ModernBERT has none there.
+    window_base : of the rotation in layers that have a window; None: ``rope_base`` (ModernBERT: 10,000 beside 160,000).
+    stretch : of the rotation, for longer texts than it was learned in (see ``frequencies``); empty: none.
+    embedding_scale : what vectors of tokens are multiplied by. sines_first : of sinusoids, all sines stand before all
+        cosines, in place of by turns (both: Marian).
     placed : sinusoids are added to what enters the first layer, beside positions that tell distances (rope, relative).
     positions : how places are told; ``position_tables`` is 2 for two-dimensional positions, learned (GLM) or rotary,
         where each dimension turns half of the pairs; a view with fewer dimensions has 0 in the others.
     gated : a gate beside the feed-forward layer (SwiGLU with ``silu``, GeGLU with ``gelu``; Shazeer, 2020).
+    experts : feed-forward layers of which a router chooses ``chosen`` for each slot (see ``Experts``); 0: there is one,
+        for all. balance : weight of how unevenly they are chosen, beside the mean nats of an answer, in training.
     attention_bias, feed_bias, output_bias : biases of q/k/v, of the feed-forward layer, of the attention's output.
     windows : reach of each layer, repeated over the layers; None sees all (ModernBERT: (None, 64, 64)).
     parallel : attention and feed-forward side by side (GPT-J, PaLM).
@@ -80,13 +87,20 @@ class Shape:
     final_norm: bool = True
     positions: Positions = "rope"
     rope_base: float = 10_000.0
+    window_base: float | None = None
+    stretch: tuple[float, ...] = ()
     placed: bool = False
+    embedding_scale: float = 1.0
+    sines_first: bool = False
     position_tables: int = 1
     relative_buckets: int = 32
     relative_furthest: int = 128
     relative_both_ways: bool = True
     activation: Activation = "relu2"
     gated: bool = False
+    experts: int = 0
+    chosen: int = 2
+    balance: float = 0.01
     attention_bias: bool = False
     output_bias: bool = False
     feed_bias: bool = False
@@ -105,6 +119,14 @@ class Shape:
         if self.heads % self.shared_heads:
             raise SightlineError(
                 f"{self.heads} heads cannot share {self.shared_heads} key-value heads evenly", "Use a divisor"
+            )
+        if len(self.stretch) not in (0, 1, 4) or any(part <= 0 for part in self.stretch):
+            raise SightlineError(
+                f"a rotation is not stretched by {self.stretch}", "Give (factor,) or (factor, low, high, context)"
+            )
+        if self.experts and not 0 < self.chosen <= self.experts:
+            raise SightlineError(
+                f"{self.chosen} of {self.experts} experts cannot be chosen", "Use 1 or more, up to all"
             )
         if self.positions == "rope" and self.of_head % (2 * self.position_tables):
             whole = "an even width" if self.position_tables == 1 else f"a multiple of {2 * self.position_tables}"
@@ -255,6 +277,13 @@ class FeedForward(nn.Module):
         return self.down(activated(self.gate(x), self.activation) * self.up(x))  # type: ignore[no-any-return]
 
 
+def _feed(shape: Shape) -> nn.Module:
+    """The feed-forward layer of a layer, or its experts."""
+    if not shape.experts:
+        return FeedForward(shape)
+    return Experts(shape.width, [FeedForward(shape) for _ in range(shape.experts)], shape.chosen)
+
+
 def dropping(stack: nn.Module, share: float) -> None:
     """Let a stack, and those that it is made of, drop this share of what each part adds, in training."""
     for part in stack.modules():
@@ -280,7 +309,7 @@ class Layer(nn.Module):
         def fresh() -> nn.Module:
             return norm(shape.norm, shape.width, shape.norm_eps, shape.norm_gain, shape.norm_bias)
 
-        self.attention, self.feed = Attention(shape), FeedForward(shape)
+        self.attention, self.feed = Attention(shape), _feed(shape)
         self.norm_attention = fresh() if shape.first_norm or not first else nn.Identity()
         self.cross = Cross(shape) if crosses else None
         self.norm_cross = fresh() if crosses else None
@@ -388,7 +417,8 @@ class Transformer(nn.Module):
 
     def flops(self, slots: float, pairs: float) -> float:
         """Operations of one pass: 2 for each weight of the layers and slot, 4 for each pair looked at and channel."""
-        body = sum(weight.numel() for weight in self.layers.parameters() if weight.dim() == 2)
+        body: float = sum(weight.numel() for weight in self.layers.parameters() if weight.dim() == 2)
+        body -= sum(part.idle for part in self.layers.modules() if isinstance(part, Experts))
         body += 0 if self.project is None else self.project.weight.numel()
         return 2.0 * body * slots + 4.0 * pairs * self.shape.heads * self.shape.of_head
 
@@ -406,17 +436,19 @@ class Transformer(nn.Module):
         FlexAttention takes neither dropout nor the scores of positions here: such a stack gets truth values instead.
         """
         if self.shape.positions == "rope":
-            look = replace(look, turn=self._turn(look))
+            look = replace(look, turns=self._turns(look))
         if look.kernel != "flex":
             return look
         if self.shape.positions in ("alibi", "relative") or (self.shape.dropout and self.training):
             return replace(look, kernel="mask")
         return replace(look, blocks={reach: block_mask(self._sight(look, reach), look) for reach in self._reaches})
 
-    def _turn(self, look: Look) -> tuple[Tensor, Tensor]:
-        cosine, sine = rotation(self._positions(look), self.shape.of_head, self.shape.rope_base)
+    def _turns(self, look: Look) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Of layers that see all, and of those with a window where these turn by another base."""
         dtype = cast(Layer, self.layers[0]).attention.out.weight.dtype
-        return cosine.to(dtype), sine.to(dtype)
+        bases = [base for base in (self.shape.rope_base, self.shape.window_base) if base is not None]
+        turns = (rotation(self._positions(look), self.shape.of_head, base, self.shape.stretch) for base in bases)
+        return tuple((cosine.to(dtype), sine.to(dtype)) for cosine, sine in turns)
 
     def embedded(self, look: Look, vectors: Tensor | None = None) -> Tensor:
         """What enters the first layer, [B, S, W]; ``vectors`` are the tokens' own, where there is no table here."""
@@ -426,6 +458,7 @@ class Transformer(nn.Module):
             x = vectors if self.embedding is None else self.embedding(look.tokens.clamp(min=0))
             assert x is not None, "a transformer without a table is given vectors"
             nothing = (look.tokens < 0)[..., None]
+            x = x if self.shape.embedding_scale == 1.0 else self.shape.embedding_scale * x
             x = torch.where(nothing, 0.0 if self.blank is None else self.blank, x)
         if self.shape.positions == "learned":
             ids = self._positions(look)
@@ -433,7 +466,7 @@ class Transformer(nn.Module):
             for table, of_table in zip(self.places, ids.unbind(-1), strict=True):
                 x = x + table(of_table)
         elif self.shape.positions == "sinusoidal" or self.shape.placed:
-            x = x + sinusoids(look.positions, self.shape.of_table)
+            x = x + sinusoids(look.positions, self.shape.of_table, self.shape.sines_first)
         if self.segments is not None:
             x = x + self.segments(look.segment)
         x = x.to(cast(Layer, self.layers[0]).attention.out.weight.dtype)  # tables may be wider
@@ -469,7 +502,7 @@ class Transformer(nn.Module):
         tokens [B, S, W], where the stack has no table; ``source`` is what its layers look at beside, where they cross.
         """
         shown = look if cache is None else cache.seen_with(look)
-        turn = self._turn(look) if look.turn is None and self.shape.positions == "rope" else look.turn
+        turns = self._turns(look) if look.turns is None and self.shape.positions == "rope" else look.turns
         scores = self._scores(look, shown)
         masks: dict[int | None, Mask] = {}
         for reach in self._reaches:
@@ -491,7 +524,9 @@ class Transformer(nn.Module):
         for number, layer in enumerate(self.layers):
             if taps is not None:
                 taps.append(x)
-            x = layer(x, masks[self.shape.window(number)], turn, cache, number, source, cross_mask)
+            reach = self.shape.window(number)
+            turn = None if turns is None else turns[0 if reach is None else -1]
+            x = layer(x, masks[reach], turn, cache, number, source, cross_mask)
         if taps is not None:
             taps.append(x)
         if cache is not None:
