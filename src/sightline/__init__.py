@@ -27,6 +27,7 @@ __all__ = [
     "distill",
     "embed",
     "export",
+    "evaluate",
     "families",
     "fill",
     "forecast",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .runs.compare import compare
     from .runs.distill import distill
     from .runs.export import export
+    from .runs.evaluate import evaluate
     from .runs.families import families
     from .runs.forecast import forecast
     from .runs.latency import latency
@@ -71,6 +73,7 @@ _HOMES = {
     "distill": "runs.distill",
     "embed": "runs.write",
     "export": "runs.export",
+    "evaluate": "runs.evaluate",
     "families": "runs.families",
     "fill": "runs.write",
     "forecast": "runs.forecast",

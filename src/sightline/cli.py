@@ -44,6 +44,7 @@ COMMANDS = {
     "distill": Command("distill", "a corpus of pairs with a model's targets in place of its own"),
     "fill": Command("write", "fill the blanks of a text"),
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
+    "evaluate": Command("evaluate", "benchmarks from local files, each family by its own rule, every answer kept"),
     "embed": Command("write", "one vector for each text"),
     "forecast": Command("forecast", "forecast series of numbers, with intervals"),
     "similar": Command("lexicon", "the words most like a word"),

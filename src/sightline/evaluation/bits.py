@@ -207,7 +207,7 @@ def _measured(
     was_training = model.training
     model.eval()
     with bar(f"scoring {objective.family}", len(rows), "windows") as shown:
-        for numbers, batch in _batches(rows):
+        for numbers, batch in batches(rows):
             sequences, wants = [ids for _, ids, _ in batch], [ask for _, _, ask in batch]
             held = Rows.of(sequences, tokenizer, wanted=wants, numbers=numbers)
             for look in range(looks):
@@ -238,7 +238,7 @@ def _asked(sample: Sample, number: int, piece: Piece, span: tuple[int, int], sha
     return wanted
 
 
-def _batches(
+def batches(
     rows: list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]],
 ) -> Iterator[tuple[list[int], list[tuple[int, NDArray[np.int32], NDArray[np.bool_]]]]]:
     """Rows of like length together, so that little is padded, with their numbers; ``TOKENS_AT_ONCE`` slots at most."""
