@@ -30,6 +30,7 @@ __all__ = [
     "evaluate",
     "families",
     "fill",
+    "finetune",
     "forecast",
     "generate",
     "latency",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .runs.export import export
     from .runs.evaluate import evaluate
     from .runs.families import families
+    from .runs.finetune import finetune
     from .runs.forecast import forecast
     from .runs.latency import latency
     from .runs.lexicon import analogy, similar, vectors
@@ -76,6 +78,7 @@ _HOMES = {
     "evaluate": "runs.evaluate",
     "families": "runs.families",
     "fill": "runs.write",
+    "finetune": "runs.finetune",
     "forecast": "runs.forecast",
     "generate": "runs.write",
     "latency": "runs.latency",

@@ -46,6 +46,7 @@ COMMANDS = {
     "score": Command("write", "bits per byte of a text or a corpus, with class and interval"),
     "evaluate": Command("evaluate", "benchmarks from local files, each family by its own rule, every answer kept"),
     "embed": Command("write", "one vector for each text"),
+    "finetune": Command("finetune", "teach a model a task from labelled items; every answer on test kept"),
     "forecast": Command("forecast", "forecast series of numbers, with intervals"),
     "similar": Command("lexicon", "the words most like a word"),
     "analogy": Command("lexicon", "what is to a word as another is to a third"),

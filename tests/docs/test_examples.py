@@ -38,6 +38,7 @@ EXAMPLES = (
     "adopt.sh",
     "compare.py",
     "training.sh",
+    "finetuning.sh",
     "new_family.py",
     "towards.py",
     "lossless.py",
@@ -49,6 +50,8 @@ EXAMPLES = (
 )
 PEERS = {"engine.py": "ctranslate2", "export.sh": "gguf"}  # what an example imports beside the default installation
 NEEDS = {"see.py": "quickstart.sh", "adopt.sh": "quickstart.sh", "towards.py": "new_family.py"}
+NEEDS = {"see.py": "quickstart.sh", "finetuning.sh": "quickstart.sh", "towards.py": "new_family.py"}
+PEERS = {"engine.py": "ctranslate2"}  # what an example imports beside the default installation
 SHOWN_ALONE = ("ending.py",)  # imported by others
 BLOCK = re.compile(r"^```(\w+) (output of |part of )?code/(\S+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 STEPS = "2steps"
@@ -95,6 +98,10 @@ def printed(
         for one in (1, 2)
         for at in range(96)
     ]
+    (place / "reviews").mkdir()
+    for side, count in (("train", 16), ("dev", 4), ("test", 4)):
+        items = [f'{{"sentence": "{("bad", "good")[at % 2]} {at} {side}", "label": {at % 2}}}' for at in range(count)]
+        (place / "reviews" / f"{side}.jsonl").write_text("\n".join(items), encoding="utf-8")
     (place / "sales.csv").write_text("\n".join(["unique_id,ds,y", *months]), encoding="utf-8")
     scripts = tmp_path_factory.mktemp("scripts")
     evaluated = measure.evaluated

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..data import Rows
 from ..files import whole_file
 from ..objectives.model import Model
+from ..objectives.places import laid_at_places
 from ..progress import bar
 from .sample import with_marks
 from .score import Measured
@@ -161,16 +162,7 @@ def states_by_place(model: Model, rows: Rows) -> tuple[list[Tensor], NDArray[np.
     layers = model.layers(view, rows.tokens)
     if not layers[-1].is_floating_point():
         return [], np.zeros(rows.tokens.shape, np.bool_)
-    shown = (view.shows >= 0) & (view.slots.document >= 0)
-    line, slot = np.nonzero(shown)
-    stream, place = view.slots.stream[line, slot], view.shows[line, slot]
-    streams = np.unique(stream)
-    where = np.zeros((len(streams), *rows.tokens.shape), np.int64)  # the slot of each stream that shows each place
-    where[np.searchsorted(streams, stream), line, place] = slot
-    index = torch.from_numpy(where).to(layers[0].device)[..., None]
-    laid = [torch.cat([one.gather(1, at.expand(-1, -1, one.shape[2])) for at in index], dim=2) for one in layers]
-    there = np.zeros(rows.tokens.shape, np.bool_)
-    there[line, place] = True
+    laid, there = laid_at_places(view, layers, rows.tokens.shape)
     text = there & ~model.objective.vocabulary.is_special[rows.tokens]
     return laid, np.where(text.any(1, keepdims=True), text, there)
 

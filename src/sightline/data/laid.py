@@ -1,0 +1,176 @@
+"""Examples as tokens: what a model reads of each, and where among the tokens its words or its answers lie.
+
+text        bos text eos                     cut at the context
+pair        bos text sep pair eos            the longer side is cut
+words       bos w o rds eos                  and each word's tokens [first, last); long sentences in parts
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SightlineError
+from ..progress import bar
+from .examples import Example
+from .tokenizer import Tokenizer
+
+MARKS = 3  # of a pair
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """One line that is read.
+
+    Parameters
+    ----------
+    ids : with marks. item : number of the example it is of.
+    first, last : of ``words``, the tokens [first, last) of each. begin : number of the first of them in its sentence.
+    """
+
+    ids: NDArray[np.int32]
+    item: int
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    begin: int = 0
+
+
+NO_WORDS = np.zeros(0, np.int64)
+
+
+def texts_laid(items: Sequence[Example], tokenizer: Tokenizer, context: int, sep: int) -> tuple[list[Laid], int]:
+    """Texts and pairs, parted by the mark ``sep`` (-1: by none); and how many were cut at the context."""
+    firsts = tokenizer.encode_many([one.text for one in items], "tokenizing")
+    seconds = tokenizer.encode_many([one.pair for one in items], "tokenizing")
+    found, cut = [], 0
+    for number, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+        paired = bool(items[number].pair)
+        room = context - (MARKS if paired else MARKS - 1)
+        over = len(first) + len(second) - room
+        cut += over > 0
+        if over > 0:
+            short = max(room // 2, room - min(len(first), len(second)))  # the longer side gives way first
+            first, second = (first[:short], second[: room - min(len(first), short)])
+        inner = np.concatenate([first, _mark(sep), second]) if paired else first
+        found.append(Laid(_between(inner, tokenizer), number, NO_WORDS, NO_WORDS))
+    return found, cut
+
+
+def words_laid(items: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Laid]:
+    """Sentences of words, each word's tokens known."""
+    found = []
+    with bar("tokenizing", len(items), "sentences") as shown:
+        for number, one in enumerate(items):
+            found += list(_parts(one.words, 0, number, tokenizer, context))
+            shown.advance()
+    return found
+
+
+def _parts(words: Sequence[str], begin: int, item: int, tokenizer: Tokenizer, context: int) -> Iterator[Laid]:
+    """A sentence whole, or in halves of halves that fit; a single word that does not fit is cut."""
+    ids, first, last = _spelled(words, tokenizer)
+    if len(ids) <= context or len(words) == 1:
+        yield Laid(ids[:context], item, np.minimum(first, context - 1), np.minimum(last, context), begin)
+        return
+    middle = len(words) // 2
+    yield from _parts(words[:middle], begin, item, tokenizer, context)
+    yield from _parts(words[middle:], begin + middle, item, tokenizer, context)
+
+
+def _spelled(
+    words: Sequence[str], tokenizer: Tokenizer
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Ids with marks, and each word's tokens [first, last); a word of no token takes the one before it."""
+    spaces = ["", *(" " if spaced(one, two) else "" for one, two in itertools.pairwise(words))]
+    begins = int(tokenizer.vocabulary.bos >= 0)
+    if not tokenizer.lossless:  # such tokenizers cut at spaces anyway: word after word
+        each = tokenizer.encode_batch(list(words))
+        ids = _between(np.concatenate(each), tokenizer)
+        last = begins + np.cumsum([len(one) for one in each])
+        first = np.concatenate([[begins], last[:-1]])
+    else:
+        ids = _between(tokenizer.encode("".join(a + b for a, b in zip(spaces, words, strict=True))), tokenizer)
+        ends = np.cumsum([len(tokenizer.pieces[id]) for id in ids])
+        sizes = np.array([len(word.encode()) for word in words])
+        stops = np.cumsum(sizes + np.array([len(space) for space in spaces]))
+        first = np.searchsorted(ends, stops - sizes, side="right")
+        last = np.searchsorted(ends, stops, side="left") + 1
+    last = np.clip(last, 1, len(ids))
+    return ids, np.minimum(first, last - 1).astype(np.int64), last.astype(np.int64)
+
+
+def spaced(one: str, two: str) -> bool:
+    """Whether a space stands between two words: not where either ends so in a script that writes none."""
+    return not (one and two and _unspaced(one[-1]) and _unspaced(two[0]))
+
+
+def _unspaced(letter: str) -> bool:
+    return "\u2e80" <= letter <= "\u9fff" or "\uf900" <= letter <= "\uffef" or letter >= "\U00020000"
+
+
+def _mark(id: int) -> NDArray[np.int32]:
+    return np.array([id] if id >= 0 else [], np.int32)
+
+
+def _between(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:
+    marks = tokenizer.vocabulary
+    return np.concatenate([_mark(marks.bos), ids, _mark(marks.eos)])
+
+
+def contexts_laid(
+    items: Sequence[Example], tokenizer: Tokenizer, context: int, sep: int
+) -> tuple[list[Laid], list[NDArray[np.int64]]]:
+    """Questions with their contexts, long ones in windows that overlap by half.
+
+    Of a line ``first`` and ``last`` are the bytes [first, last) of the context that each of its tokens stands for, and
+    ``begin`` is the place of the first of these tokens.
+
+    Returns
+    -------
+    lines : in order of the items. answers : for each line the bytes [start, end) of the item's first answer in its
+        context, or nothing where the line does not hold it.
+
+    Raises
+    ------
+    SightlineError : the tokenizer does not say which bytes a token stands for, or an answer is not where it should be.
+    """
+    if not tokenizer.lossless:
+        raise SightlineError(
+            f"the {tokenizer.kind} tokenizer does not say which bytes a token stands for",
+            "Answers in a context need a bpe, byte or char tokenizer",
+        )
+    questions = tokenizer.encode_many([one.text for one in items], "tokenizing")
+    contexts = tokenizer.encode_many([one.pair for one in items], "tokenizing")
+    sizes = np.array([len(piece) for piece in tokenizer.pieces], np.int64)
+    lines, answers = [], []
+    for number, (item, question, inside) in enumerate(zip(items, questions, contexts, strict=True)):
+        question = question[: context // 4]
+        head = np.concatenate([_mark(tokenizer.vocabulary.bos), question, _mark(sep)])
+        room = max(2, context - len(head) - 1)
+        last = np.cumsum(sizes[inside])
+        first = last - sizes[inside]
+        start, end = _answer_bytes(item)
+        for at in range(0, max(1, len(inside) - room // 2), room // 2):
+            part = slice(at, at + room)
+            ids = np.concatenate([head, inside[part], _mark(tokenizer.vocabulary.eos)])
+            lines.append(Laid(ids, number, first[part], last[part], len(head)))
+            held = len(first[part]) > 0 and first[part][0] <= start and end <= last[part][-1]
+            answers.append(np.array([start, end] if held else [], np.int64))
+    return lines, answers
+
+
+def _answer_bytes(item: Example) -> tuple[int, int]:
+    """Where the first answer begins and ends in the context, in bytes; looked for where its offset is wrong."""
+    text, start = item.answers[0]
+    if item.pair[start : start + len(text)] != text or not text:
+        start = item.pair.find(text)
+        if start < 0 or not text:
+            raise SightlineError(
+                f"{item.where}: the answer {text[:40]!r} does not stand in its context", "Mend the item"
+            )
+    begin = len(item.pair[:start].encode())
+    return begin, begin + len(text.encode())

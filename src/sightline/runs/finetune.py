@@ -1,0 +1,341 @@
+"""Fine-tune a model on labelled items: several seeds, the best epoch on dev, every answer on test kept."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from json import dumps, loads
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import tyro
+
+from ..errors import SightlineError, Stopped
+from ..files import file_fingerprint, locked, read_json, whole_file, write_json
+from ..progress import say
+
+if TYPE_CHECKING:
+    from ..data.examples import Examples
+    from ..evaluation.labelling import Answer, Labelling
+    from ..evaluation.score import Score
+    from ..objectives.model import Model
+    from ..objectives.tuned import Tuned
+    from ..training.finetuning import Tuning
+
+SETTINGS, RESULTS, PREDICTIONS = "finetune.json", "results.json", "predictions.jsonl"
+WIDTH = 768  # of BERT-base, at which 5e-5 is the published rate
+RATE, FROZEN_RATE = 5e-5, 3e-3
+HEAD_TIMES, LORA_TIMES = 3.0, 10.0  # the stack's rate
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning came to.
+
+    Parameters
+    ----------
+    folder : of predictions, results, and the model of the seed that was best on dev. model : its folder.
+    results : as in ``results.json``. scores : on test, the headline first. next : a command to go on with.
+    """
+
+    folder: Path
+    model: Path
+    results: dict[str, Any]
+    scores: tuple[Score, ...]
+    next: str
+
+    def __str__(self) -> str:
+        record = self.results
+        seeds = len(record["seeds"])
+        begun = " from scratch" if record["from_scratch"] else ""
+        lines = [
+            f"{record['family']}, {record['task']}: {record['tune']}{begun}, "
+            f"{seeds} seed{'s' * (seeds != 1)}, {record['represents']}"
+        ]
+        lines += [f"test {score}" for score in self.scores]
+        if record["without_shared"]:
+            told = ", ".join(
+                f"{one['name']} {one['value']:.3f}" for one in record["without_shared"] if one["value"] is not None
+            )
+            lines.append(f"without the {record['shared']:,} test items that are in train: {told}")
+        floor = ", ".join(f"{one['name']} {one['value']:.3f}" for one in record["floor"] if one["value"] is not None)
+        lines.append(f"floor, the commonest answer: {floor}")
+        dev = ", ".join(f"{one['best_dev']:.3f} after epoch {one['best_epoch']}" for one in record["seeds"])
+        return "\n".join([*lines, f"dev {record['chosen_by']}: {dev}", f"{self.folder / PREDICTIONS}", str(self.model)])
+
+
+def finetune(
+    model: Annotated[Path, tyro.conf.Positional],
+    data: Annotated[Path, tyro.conf.Positional],
+    *,
+    task: Literal["auto", "classify", "regress", "tag", "spans", "text"] = "auto",
+    columns: str = "",
+    train: str = "",
+    dev: str = "",
+    test: str = "",
+    tune: Literal["full", "frozen", "lora"] = "full",
+    from_scratch: bool = False,
+    pool: Literal["auto", "mean", "last", "first"] = "auto",
+    seeds: int = 3,
+    seed: int = 0,
+    epochs: int = 10,
+    patience: int = 3,
+    batch: int = 16,
+    rate: float = 0.0,
+    head_rate: float = 0.0,
+    warmup: float = 0.1,
+    decay: float = 0.01,
+    dropout: float = 0.1,
+    rank: int = 8,
+    alpha: float = 16.0,
+    limit: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32",
+    json: Path | None = None,
+) -> Finetuned:
+    """Fine-tune a model of any family with states on labelled items, and measure it on test.
+
+    Examples:
+        sightline finetune runs/mine reviews/ --out runs/reviews
+        sightline finetune runs/mine cola/ --columns text=4,label=2 --train in_domain_train.tsv --dev in_domain_dev.tsv
+        sightline finetune runs/mine pairs.csv --columns text=premise,pair=hypothesis,label=gold --tune lora
+        sightline finetune runs/mine ewt/ --columns tags=5 --tune frozen --seeds 5
+
+    Args:
+        model: a model folder, or the folder of a run.
+        data: a folder with files named train, dev and test, or one file, from which dev and test are cut:
+            .jsonl .json .tsv .csv .conllu .conll .txt .parquet .arrow, also .gz and .zst.
+        task: classify or regress a text or a pair of texts, tag words, spans (answers in a context), text (a target
+            written for a source). auto: by the columns.
+        columns: which column is what, as text=sentence,label=label; by number in tables without a header
+            (text=1,label=2), and in files of words and tags (words=1,tags=4). Of what is not named the usual names
+            are looked for: text or sentence, pair, label, words, tags, context, question, answers, source, target.
+        train: the file of training items, in the folder or elsewhere.
+        dev: the file by which the epoch is chosen.
+        test: the file on which results are told.
+        tune: full: all weights of the stack; frozen: none, only a head on its states; lora: adapters of low rank.
+        from_scratch: begin with fresh weights of the same stack, to see what pretraining gave.
+        pool: what stands for a text: its mean, last or first state, and for a word of its tokens. auto: the last where
+            a place sees only what was read before it, else the mean; of an encoder and decoder the encoder's mean.
+        seeds: how many are run, each with its own head, order and dropout.
+        seed: the first of them; also of what is cut off train.
+        epochs: at most; the one best on dev is kept.
+        patience: stop when dev was no better for so many epochs; 0: never.
+        batch: items of an update.
+        rate: of the stack, at its highest; 0: 5e-5 at a width of 768, and more in proportion where it is narrower;
+            ten times as much for adapters.
+        head_rate: of the head; 0: three times the stack's, 0.003 where that is frozen.
+        warmup: share of the steps in which the rates rise; they then fall in a straight line.
+        decay: of matrices, decoupled.
+        dropout: of what enters the head.
+        rank: of adapters.
+        alpha: of adapters; their product counts alpha / rank.
+        limit: training items at most, drawn by seed; 0: all.
+        out: the folder of results; the same command given again goes on there. Default: runs/MODEL-DATA-TUNE.
+        device: auto, cpu, cuda, ...
+        threads: of the CPU; 0: as many as there are cores.
+        dtype: float32, in which results repeat, bfloat16, or auto.
+        json: also write the results to this file.
+    """
+    from ..data.examples import read_examples
+    from .ground import machine
+
+    settings: dict[str, Any] = {
+        "task": task, "tune": tune, "from_scratch": from_scratch, "pool": pool, "epochs": epochs, "patience": patience,
+        "batch": batch, "rate": rate, "head_rate": head_rate, "warmup": warmup, "decay": decay, "dropout": dropout,
+        "rank": rank, "alpha": alpha, "dtype": dtype,
+    }  # fmt: skip
+    _sound(settings | {"seeds": seeds})
+    found = read_examples(
+        data, task=task, columns=columns, named={"train": train, "dev": dev, "test": test}, seed=seed, limit=limit
+    )
+    for note in found.notes:
+        say(note)
+    place, _, kind = machine(device, threads, dtype)
+    work = _Work(model, found, settings | {"task": found.task, "dtype": kind}, place)
+    name = "-".join([work.path.parent.name if work.path.name == "model" else work.path.name, data.stem, tune])
+    folder = Path(out) if out else Path("runs") / f"{name}{'-scratch' if from_scratch else ''}"
+    try:
+        with locked(folder):
+            work.claims(folder)
+            for number in range(seed, seed + seeds):
+                work.seed(folder, number)
+            results, scores = work.results(folder, range(seed, seed + seeds))
+    except KeyboardInterrupt as stop:
+        raise Stopped(f"Stopped. To continue, give the same command again (it goes on in {folder}).") from stop
+    if json is not None:
+        write_json(Path(json), results)
+    given = f"sightline finetune {shlex.quote(str(model))} {shlex.quote(str(data))}"
+    given += "".join(
+        f" --{name} {value}"
+        for name, value in (("columns", columns), ("train", train), ("dev", dev), ("test", test))
+        if value
+    )
+    other = "--from-scratch" if not from_scratch else "--tune frozen"
+    return Finetuned(folder, folder / "model", results, scores, f"{given} {other}")
+
+
+def _sound(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that mean nothing."""
+    for name in ("seeds", "epochs", "batch"):
+        if settings[name] < 1:
+            raise SightlineError(f"--{name} {settings[name]} is none at all", "Give 1 or more")
+    for name in ("rate", "head_rate", "decay", "patience"):
+        if settings[name] < 0:
+            raise SightlineError(f"--{name.replace('_', '-')} {settings[name]:g} is below 0", "Give 0 or more")
+    for name in ("warmup", "dropout"):
+        if not 0 <= settings[name] < 1:
+            raise SightlineError(f"--{name} {settings[name]:g} is no share", "Give 0 or more, and less than 1")
+
+
+class _Work:
+    """A model, a task's items and settings: what every seed begins with."""
+
+    def __init__(self, model: Path, examples: Examples, settings: dict[str, Any], device: str) -> None:
+        from .. import hub
+        from ..evaluation.labelling import Classifying, Regressing, Tagging
+        from ..evaluation.pointing import Pointing
+
+        kinds: dict[str, Callable[[Examples, Model], Labelling]] = {
+            "classify": Classifying, "regress": Regressing, "tag": Tagging, "spans": Pointing
+        }  # fmt: skip
+        self.path, self.examples, self.settings, self.device = hub.located(model), examples, settings, device
+        if examples.task not in kinds:
+            raise SightlineError(
+                "targets of sources are learned as pairs, not as labels",
+                f"Use sightline train FAMILY DATA --from {shlex.quote(str(model))}, and sightline translate on its run",
+            )
+        self.labelling = kinds[examples.task](examples, self._model(None))
+        for note in self.labelling.notes:
+            say(note)
+        self.weights = file_fingerprint(next(iter(sorted(self.path.glob("*.safetensors")))))
+
+    def _model(self, seed: int | None) -> Model:
+        """The model that a seed begins with; None: as it was learned."""
+        from .. import hub
+        from ..objectives.tuned import renewed
+
+        found = hub.load(self.path)
+        if seed is not None and self.settings["from_scratch"]:
+            found = renewed(found, seed)
+        return found.to(self.device)
+
+    def _tuned(self, seed: int) -> tuple[Model, Tuned]:
+        from ..objectives.tuned import Tuned
+
+        base, own = self._model(seed), ("pool", "tune", "rank", "alpha", "dropout")
+        return base, Tuned(base, self.labelling.outputs, seed=seed, **{name: self.settings[name] for name in own})
+
+    def claims(self, folder: Path) -> None:
+        """Take a folder that is new, or of just this work; another's is refused with what differs."""
+        mark = self.settings | {"data": self.examples.fingerprint, "model": self.weights}
+        path = folder / SETTINGS
+        if not path.exists():
+            if others := [one.name for one in folder.iterdir() if not one.name.startswith(".")]:
+                raise SightlineError(f"{folder} holds other files ({', '.join(others[:3])})", "Choose another --out")
+            write_json(path, mark)
+            return
+        kept = read_json(path)
+        differ = [f"{name} {kept.get(name)}, not {value}" for name, value in mark.items() if kept.get(name) != value]
+        if differ:
+            raise SightlineError(
+                f"{folder} holds a fine-tuning of another kind ({'; '.join(differ[:3])})", "Choose another --out"
+            )
+
+    def seed(self, folder: Path, seed: int) -> None:
+        """Train and answer with one seed, unless that is done; the model best on dev so far is kept."""
+        from ..training.finetuning import finetuned
+
+        place = folder / f"seed-{seed}"
+        if (place / "done.json").exists():
+            return
+        base, tuned = self._tuned(seed)
+        task = self.labelling
+        course = finetuned(
+            tuned, task.lengths, partial(task.loss, tuned), lambda: task.chooses(task.answers(tuned, "dev")),
+            self._tuning(base), place / "checkpoints", seed=seed, title=f"seed {seed}",
+        )  # fmt: skip
+        answers = task.answers(tuned, "test")
+        with whole_file(place / PREDICTIONS, "w") as handle:
+            for line in self._lines(answers, seed):
+                handle.write(dumps(line, ensure_ascii=False) + "\n")
+        head = folder / "head.json"
+        if not head.exists() or read_json(head)["best_dev"] < course.best:
+            self._kept(folder, base, tuned, seed, course.best)
+        record = {"seed": seed, **course.record(), "parameters": sum(one.numel() for _, one in tuned.trained)}
+        write_json(place / "done.json", record | {"represents": tuned.represents})
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)
+
+    def _tuning(self, base: Model) -> Tuning:
+        from ..training.finetuning import Tuning
+
+        chosen = self.settings
+        times = LORA_TIMES if chosen["tune"] == "lora" else 1.0
+        plain = chosen["rate"] / times or RATE * WIDTH / int(cast(Any, base.stack).width)
+        rate, head = plain * times, chosen["head_rate"] or HEAD_TIMES * plain
+        if chosen["tune"] == "frozen":
+            head = chosen["head_rate"] or FROZEN_RATE
+        own = ("epochs", "batch", "warmup", "decay", "patience", "dtype")
+        return Tuning(rate=rate, head_rate=head, **{name: chosen[name] for name in own})
+
+    def _kept(self, folder: Path, base: Model, tuned: Tuned, seed: int, best: float) -> None:
+        """The model folder of a seed, and beside it its head: weights, and what its outputs mean."""
+        from safetensors.torch import save
+
+        from .. import hub
+
+        with whole_file(folder / "head.safetensors") as handle:
+            state = {name: value.detach().cpu().contiguous() for name, value in tuned.head.state_dict().items()}
+            handle.write(save(state))
+        tuned.whole()
+        hub.save(base, folder / "model", recipe={"finetune": {key: str(value) for key, value in self.settings.items()}})
+        told = {
+            "task": self.examples.task,
+            "labels": list(self.examples.labels),
+            "pool": tuned.pool,
+            "word_pool": tuned.word_pool,
+        }
+        write_json(folder / "head.json", told | {"seed": seed, "best_dev": best} | self.labelling.scale)
+
+    def _lines(self, answers: Sequence[Answer], seed: int) -> Iterator[dict[str, Any]]:
+        for item, answer, shared in zip(self.examples.test, answers, self.examples.shared, strict=True):
+            yield {
+                "item": item.id, "group": "", "gold": self.labelling.gold(item), "predicted": answer.predicted,
+                "correct": answer.correct, "scores": list(answer.scores), "seed": seed, "in_train": shared,
+            }  # fmt: skip
+
+    def results(self, folder: Path, seeds: Sequence[int]) -> tuple[dict[str, Any], tuple[Score, ...]]:
+        """Join the seeds: all answers in one file, and figures with intervals over items and seeds."""
+        from ..evaluation.labelling import Answer
+
+        test, told = self.examples.test, list[list[Answer]]()
+        with whole_file(folder / PREDICTIONS, "w") as handle:
+            for seed in seeds:
+                lines = (folder / f"seed-{seed}" / PREDICTIONS).read_text(encoding="utf-8").splitlines(keepends=True)
+                handle.writelines(lines)
+                records = [loads(line) for line in lines]
+                told.append([Answer(one["predicted"], one["correct"], tuple(one["scores"])) for one in records])
+        scores = tuple(self.labelling.figures(test, told))
+        clean = [at for at, shared in enumerate(self.examples.shared) if not shared]
+        without: list[Score] = []
+        if 0 < len(clean) < len(test):
+            some = [[answers[at] for at in clean] for answers in told]
+            without = self.labelling.figures([test[at] for at in clean], some)
+        done = [read_json(folder / f"seed-{seed}" / "done.json") for seed in seeds]
+        base = self._model(None)
+        record = {
+            "family": base.objective.family, "model": str(self.path), **self.settings,
+            "represents": done[0]["represents"], "chosen_by": self.labelling.by,
+            "items": {side: len(getattr(self.examples, side)) for side in ("train", "dev", "test")},
+            "shared": len(test) - len(clean), "notes": [*self.examples.notes, *self.labelling.notes],
+            "scores": [one.record() for one in scores], "without_shared": [one.record() for one in without],
+            "floor": [one.record() for one in self.labelling.figures(test, [self.labelling.floor(test)])],
+            "seeds": done,
+        }  # fmt: skip
+        write_json(folder / RESULTS, record)
+        return record, scores

@@ -1,0 +1,182 @@
+"""Fine-tuning through the command line: a task is learned, kept, and gone on with; mistakes are told in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import sightline as sl
+from sightline import hub
+from sightline.cli import main
+from sightline.errors import SightlineError
+from sightline.training import finetuning
+
+HOW = ("--threads", "1", "--device", "cpu")
+QUICK: dict[str, Any] = {"threads": 1, "device": "cpu"}
+SMALL = (
+    "--budget", "2steps", "--context", "64", "--batch", "2", "--tokenizer", "byte", "--validations", "1",
+    "--dtype", "float32", "--compile", "off", *HOW,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory, page: str) -> Path:
+    path = tmp_path_factory.mktemp("text") / "page.txt"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def learned(family: str, text: Path, folder: Path, *more: str) -> Path:
+    assert main(["train", family, str(text), *SMALL, *more, "--out", str(folder / family)]) == 0
+    return folder / family
+
+
+@pytest.fixture(scope="module")
+def masked(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return learned("masked", text, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of a's or of b's, in which the label stands."""
+    folder = tmp_path_factory.mktemp("letters")
+    for side, count in (("train", 32), ("dev", 8), ("test", 12)):
+        lines = [f"{'ab'[at % 2] * (3 + at % 7)} {side}{at}\t{('no', 'yes')[at % 2]}\n" for at in range(count)]
+        (folder / f"{side}.tsv").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+def test_a_task_is_learned_and_every_answer_kept(
+    masked: Path, letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["finetune", str(masked), str(letters), "--columns", "text=1,label=2", "--seeds", "2", "--epochs", "12"]
+    words += ["--batch", "4", "--rate", "2e-3", *HOW, "--out", str(out)]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert results["scores"][0]["value"] > 0.9 > results["floor"][0]["value"]
+    assert [one["name"] for one in results["scores"]] == ["accuracy", "macro_f1", "matthews"]
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 2 * 12 and {one["seed"] for one in lines} == {0, 1}
+    assert set(lines[0]) == {"item", "group", "gold", "predicted", "correct", "scores", "seed", "in_train"}
+    head = json.loads((out / "head.json").read_text(encoding="utf-8"))
+    assert head["labels"] == ["no", "yes"] and head["pool"] == "mean"
+    assert load_file(out / "head.safetensors")["weight"].shape == (2, 128)
+    assert hub.load(out / "model").objective.family == "masked"  # an ordinary model folder
+    assert "next: sightline finetune" in told
+    before = (out / "results.json").read_bytes()
+    assert main(words) == 0 and (out / "results.json").read_bytes() == before  # nothing is run again
+    assert main([*words[:-2], "--epochs", "3", "--out", str(out)]) == 2
+    assert "a fine-tuning of another kind (epochs 12, not 3)" in capsys.readouterr().err
+
+
+def test_stopped_after_an_epoch_it_ends_the_same(
+    masked: Path, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"columns": "text=1,label=2", "seeds": 1, "epochs": 3, "patience": 0, **QUICK}
+    whole = sl.finetune(masked, letters, out=tmp_path / "whole", **settings)
+    plain, calls = finetuning._batches, []
+
+    def stopping(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(finetuning, "_batches", stopping)
+        words = ["finetune", str(masked), str(letters), "--columns", "text=1,label=2", "--seeds", "1", "--epochs", "3"]
+        assert main([*words, "--patience", "0", *HOW, "--out", str(tmp_path / "stopped")]) == 130
+    again = sl.finetune(masked, letters, out=tmp_path / "stopped", **settings)
+    assert len(calls) == 3  # one epoch was left
+    files = [(folder / "predictions.jsonl").read_text(encoding="utf-8") for folder in (whole.folder, again.folder)]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "pool"),
+    [("causal", "last"), ("electra", "mean"), ("prefix", "mean"), ("two_way", "last"), ("denoise", "mean")],
+)
+def test_each_family_states_what_represents_a_text(
+    family: str, pool: str, text: Path, letters: Path, tmp_path: Path
+) -> None:
+    model = learned(family, text, tmp_path)
+    found = sl.finetune(
+        model, letters, columns="text=1,label=2", seeds=1, epochs=1, tune="lora", out=tmp_path / "out", **QUICK
+    )
+    assert f"{pool} state, words" in found.results["represents"]
+    frozen = sl.finetune(
+        model, letters, columns="text=1,label=2", seeds=1, epochs=2, tune="frozen", out=tmp_path / "frozen", **QUICK
+    )
+    assert frozen.results["seeds"][0]["parameters"] < 1000
+    held, begun = (load_file(folder / "model" / "model.safetensors") for folder in (frozen.folder, model))
+    assert set(held) == set(begun) == set(load_file(found.folder / "model" / "model.safetensors"))
+    assert all(bool((held[name] == begun[name]).all()) for name in held)
+
+
+def test_tags_pairs_and_numbers(masked: Path, tmp_path: Path) -> None:
+    line = "In O\nNew B-LOC\nYork I-LOC\nAnn B-PER\nran O\n\n"
+    for side in ("train", "dev", "test"):
+        (tmp_path / f"{side}.conll").write_text(line * 4 + "x O\n" * 40, encoding="utf-8")
+    found = sl.finetune(masked, tmp_path, seeds=1, epochs=20, batch=2, rate=2e-3, out=tmp_path / "tags", **QUICK)
+    assert [one.name for one in found.scores] == ["span_f1", "accuracy"] and found.scores[1].value == 1.0
+    pairs = tmp_path / "pairs.csv"
+    rows = [f"one {at},two {at},{at / 7:.3f}\n" for at in range(40)]
+    pairs.write_text("text,pair,score\n" + "".join(rows), encoding="utf-8")
+    found = sl.finetune(masked, pairs, seeds=1, epochs=1, from_scratch=True, out=tmp_path / "numbers", **QUICK)
+    assert [one.name for one in found.scores] == ["pearson", "spearman", "mean_absolute_error"]
+    assert found.results["items"] == {"train": 32, "dev": 4, "test": 4}
+
+
+def test_answers_in_a_context_longer_than_the_model_reads(masked: Path, tmp_path: Path) -> None:
+    for side, count in (("train", 12), ("dev", 2), ("test", 2)):
+        lines = []
+        for at in range(count):
+            context = f"{'y' * (at % 5)} padding is here {'. ' * (15 * (at % 2))}the 京都 is <b{at % 4}> and on"
+            answer = f"<b{at % 4}>"
+            told = {"text": [answer], "answer_start": [context.index(answer)]}
+            lines.append(json.dumps({"context": context, "question": "Where?", "answers": told}) + "\n")
+        (tmp_path / f"{side}.jsonl").write_text("".join(lines), encoding="utf-8")
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 6, "batch": 4, "rate": 3e-3, "patience": 0, **QUICK}
+    found = sl.finetune(masked, tmp_path, out=tmp_path / "out", **settings)
+    assert [one.name for one in found.scores] == ["f1", "exact_match"]
+    losses = found.results["seeds"][0]["losses"]
+    assert losses[-1] < 0.7 * losses[0]
+    records = [
+        json.loads(line) for line in (found.folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [one["gold"] for one in records] == [["<b0>"], ["<b1>"]] and all("scores" in one for one in records)
+
+
+def test_targets_of_sources_are_sent_to_where_they_are_learned(masked: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"source": "a", "target": "b"}\n' * 20, encoding="utf-8")
+    with pytest.raises(SightlineError, match="Use sightline train FAMILY DATA --from"):
+        sl.finetune(masked, tmp_path, out=tmp_path / "out", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--columns", "text=1,label=9"], "no column '9' for label (there are: 1, 2)"),
+        (["--seeds", "0"], "--seeds 0 is none at all"),
+        (["--dropout", "1"], "--dropout 1 is no share"),
+        (["--test", "none.tsv"], "--test none.tsv is neither in"),
+    ],
+)
+def test_mistakes(
+    words: list[str], told: str, masked: Path, letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["finetune", str(masked), str(letters), *words, *HOW, "--out", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_family_without_states_is_refused(text: Path, letters: Path, tmp_path: Path) -> None:
+    model = learned("ngram", text, tmp_path)
+    with pytest.raises(SightlineError, match="ngram keeps no states"):
+        sl.finetune(model, letters, columns="text=1,label=2", out=tmp_path / "out", **QUICK)
