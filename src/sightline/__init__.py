@@ -26,8 +26,8 @@ __all__ = [
     "compare",
     "distill",
     "embed",
-    "export",
     "evaluate",
+    "export",
     "families",
     "fill",
     "finetune",
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from .runs.adopt import adopt
     from .runs.compare import compare
     from .runs.distill import distill
-    from .runs.export import export
     from .runs.evaluate import evaluate
+    from .runs.export import export
     from .runs.families import families
     from .runs.finetune import finetune
     from .runs.forecast import forecast

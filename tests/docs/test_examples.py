@@ -48,10 +48,11 @@ EXAMPLES = (
     "forecasting.py",
     "forecasting.sh",
 )
+NEEDS = {
+    "see.py": "quickstart.sh", "adopt.sh": "quickstart.sh", "finetuning.sh": "quickstart.sh",
+    "towards.py": "new_family.py",
+}  # fmt: skip
 PEERS = {"engine.py": "ctranslate2", "export.sh": "gguf"}  # what an example imports beside the default installation
-NEEDS = {"see.py": "quickstart.sh", "adopt.sh": "quickstart.sh", "towards.py": "new_family.py"}
-NEEDS = {"see.py": "quickstart.sh", "finetuning.sh": "quickstart.sh", "towards.py": "new_family.py"}
-PEERS = {"engine.py": "ctranslate2"}  # what an example imports beside the default installation
 SHOWN_ALONE = ("ending.py",)  # imported by others
 BLOCK = re.compile(r"^```(\w+) (output of |part of )?code/(\S+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 STEPS = "2steps"

@@ -177,7 +177,7 @@ def _asked(
     found: list[list[Mapping[str, Measured]]] = []
     refused: dict[str, str] = {}
     for side, models in zip("AB", sides, strict=True):
-        asked = []
+        asked: list[Mapping[str, Measured]] = []
         for number, model in enumerate(models):
             place = None if out is None else Path(out) / (side if len(models) == 1 else f"{side}{number}")
             told = sl.evaluate(Path(model), (Path(suite),), out=place, **settings)
