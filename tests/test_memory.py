@@ -44,9 +44,9 @@ def test_freed_memory_is_kept_when_asked_for_and_only_then() -> None:
         assert said == "False"
         return
     assert said == "True"
-    assert faults("leave")[1] > 10 * max(kept, 50)
+    assert faults("leave")[1] > 5 * max(kept, 50)  # some ten for each array even where pages are of 2 MiB
     said, switched_off = faults("keep", SIGHTLINE_MALLOC="0")
-    assert said == "False" and switched_off > 10 * max(kept, 50)
+    assert said == "False" and switched_off > 5 * max(kept, 50)
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,4 +5,4 @@ sightline train causal corpus/ --like llama --budget 20m --out runs/llama
 sightline export runs/llama gguf --out llama.gguf --dtype q8_0
 
 # A folder that transformers loads; every model folder is one already.
-sightline export runs/llama huggingface --out llama/
+sightline export runs/llama huggingface --out for-transformers/

@@ -85,7 +85,7 @@ def test_classes_by_layer(runs: Path, texts: Path, tmp_path: Path, capsys: pytes
     assert drawing.getroot().tag.endswith("svg") and "layer 2" in (out / "layers.svg").read_text()
     again = sl.probe(runs / "masked", texts, columns="text=sentence,label=verdict", out=out, **HERE)
     assert again.results == results
-    with pytest.raises(SightlineError, match="a probe with other family"):
+    with pytest.raises(SightlineError, match="a probe with other model"):
         sl.probe(runs / "causal", texts, columns="text=sentence,label=verdict", out=out, **HERE)
 
 

@@ -4,8 +4,18 @@ Only this room reads and writes model folders. Weights are safetensors; nothing 
 """
 
 from .architectures import ARCHITECTURES
-from .folder import load, located, noted, ours, save
+from .folder import load, located, model_fingerprint, noted, ours, save
 from .form import Form
 from .weights import weights_fingerprint
 
-__all__ = ["ARCHITECTURES", "Form", "load", "located", "noted", "ours", "save", "weights_fingerprint"]
+__all__ = [
+    "ARCHITECTURES",
+    "Form",
+    "load",
+    "located",
+    "model_fingerprint",
+    "noted",
+    "ours",
+    "save",
+    "weights_fingerprint",
+]

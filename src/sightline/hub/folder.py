@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..data import Tokenizer
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
-from ..files import read_json, whole_folder
+from ..files import file_fingerprint, fingerprint, read_json, whole_folder
 from ..objectives.base import Objective
 from ..objectives.model import Model, lengths_of, paired, token_table
 from ..stacks.bag import Bag, BagHead
@@ -47,7 +47,18 @@ from .family import revived, told
 from .form import Architecture, Form, Settings, marks
 from .schema import filled
 from .tokens import tokenizer_of
-from .weights import SHARD, WHOLE, adopted, given, same_layout, tensors_in, two_tables, weight_files, written
+from .weights import (
+    SHARD,
+    WHOLE,
+    adopted,
+    given,
+    same_layout,
+    tensors_in,
+    two_tables,
+    weight_files,
+    weights_fingerprint,
+    written,
+)
 
 CONFIG, NOTES, GENERATION, CARD = "config.json", "sightline.toml", "generation_config.json", "README.md"
 GENERATOR = "generator"  # a model folder inside another's: what proposes tokens to it
@@ -83,6 +94,12 @@ def located(folder: Path | str) -> Path:
 def ours(folder: Path) -> bool:
     """Whether Sightline wrote this model folder."""
     return (folder / NOTES).is_file()
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Of a model folder's weights and settings: one set of weights may be of two families."""
+    told = (file_fingerprint(folder / name) for name in (CONFIG, NOTES) if (folder / name).is_file())
+    return fingerprint(weights_fingerprint(folder), *told)
 
 
 def save(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..errors import SightlineError, Stopped
-from ..files import file_fingerprint, fingerprint, locked, read_json, write_json
+from ..files import locked, read_json, write_json
 from ..progress import bar, say
 from .texts import read_all
 from .write import Dtype, ready
@@ -235,8 +235,9 @@ def _tasks(words: Sequence[Any], limit: int, shots: int, train: Path | None, see
 
 def _begun(target: Path, model: Path, settings: dict[str, Any]) -> None:
     """Refuse a folder whose answers are another model's, or were given otherwise."""
-    files = sorted(file for end in ("*.safetensors", "*.toml", "config.json") for file in model.glob(end))
-    made_of = {"model": fingerprint(*(file_fingerprint(file) for file in files))} | settings
+    from .. import hub
+
+    made_of = {"model": hub.model_fingerprint(model)} | settings
     mark = target / "evaluation.json"
     if mark.exists():
         held = read_json(mark)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import tyro
 
 from ..errors import SightlineError, Stopped
-from ..files import file_fingerprint, locked, read_json, whole_file, write_json
+from ..files import locked, read_json, whole_file, write_json
 from ..progress import say
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class _Work:
         self.labelling = kinds[examples.task](examples, self._model(None))
         for note in self.labelling.notes:
             say(note)
-        self.weights = file_fingerprint(next(iter(sorted(self.path.glob("*.safetensors")))))
+        self.mark = hub.model_fingerprint(self.path)
 
     def _model(self, seed: int | None) -> Model:
         """The model that a seed begins with; None: as it was learned."""
@@ -233,7 +233,7 @@ class _Work:
 
     def claims(self, folder: Path) -> None:
         """Take a folder that is new, or of just this work; another's is refused with what differs."""
-        mark = self.settings | {"data": self.examples.fingerprint, "model": self.weights}
+        mark = self.settings | {"data": self.examples.fingerprint, "model": self.mark}
         path = folder / SETTINGS
         if not path.exists():
             if others := [one.name for one in folder.iterdir() if not one.name.startswith(".")]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..errors import SightlineError, Stopped
-from ..files import file_fingerprint, fingerprint, locked, read_json, whole_file, write_json
+from ..files import locked, read_json, whole_file, write_json
 from ..progress import say
 from .write import Dtype, ready
 
@@ -114,6 +114,7 @@ def probe(
         dtype: auto is float32, in which results repeat.
         json: also write the results to this file.
     """
+    from .. import hub
     from ..data.examples import read_examples
     from ..evaluation.probing import probe_layers
 
@@ -125,9 +126,8 @@ def probe(
     with ready(model, "", device, threads, dtype) as (path, whole):
         name = path.parent.name if path.name == "model" else path.name
         folder = Path(out) if out else Path("runs") / f"{name}-{data.stem}-probe"
-        weights = fingerprint(*map(file_fingerprint, sorted(path.glob("*.safetensors"))))
-        settings = {"control": control, "seed": seed, "dtype": dtype, "data": found.fingerprint, "weights": weights}
-        settings["family"] = whole.objective.family  # one set of weights may be of two
+        mark = hub.model_fingerprint(path)
+        settings = {"control": control, "seed": seed, "dtype": dtype, "data": found.fingerprint, "model": mark}
         with locked(folder):
             _claimed(folder, settings)
             aside = folder / ".layers"
