@@ -7,6 +7,7 @@ import os
 import sys
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -249,6 +250,8 @@ def test_sizes() -> None:
     assert made("bpe").size == 1024
     with pytest.raises(SightlineError, match="too small"):
         train_tokenizer([PAGE], "bpe", 200)
+    with pytest.raises(SightlineError, match="no kind of tokenizer 'bpe:400'"):
+        train_tokenizer(["a text"], cast(Any, "bpe:400"))
     with pytest.raises(SightlineError, match="no text"):
         train_tokenizer([], "bpe")
 

@@ -71,6 +71,10 @@ def train_tokenizer(
     ------
     SightlineError : a size that cannot hold the specials and the alphabet, no text, or phrases of what has no words.
     """
+    if kind not in get_args(Kind):
+        raise SightlineError(
+            f"there is no kind of tokenizer {kind!r}", f"Choose from {', '.join(get_args(Kind))}; a size stands apart"
+        )
     if phrases is not None and kind != "word":
         raise SightlineError(
             f"phrases are made of words, and {kind} has none", "Choose word+phrases, or leave them away"

@@ -17,6 +17,11 @@ def _form(settings: Settings) -> Form:
     settings.insist("is_encoder_decoder", True)
     settings.insist("scale_embedding", False)
     settings.insist("tie_word_embeddings", True)  # else each stack has a table of its own
+    return pair_form(settings, 50265)
+
+
+def pair_form(settings: Settings, vocabulary: int) -> Form:
+    """The form of BART, and of its heirs but for a few parts; ``vocabulary`` where config.json leaves it away."""
     heads, hidden = settings.whole("encoder_attention_heads", 16), settings.whole("encoder_ffn_dim", 4096)
     settings.insist("decoder_attention_heads", heads)
     settings.insist("decoder_ffn_dim", hidden)
@@ -26,7 +31,7 @@ def _form(settings: Settings) -> Form:
             layers=settings.whole("encoder_layers", 12) + decoder,
             width=settings.whole("d_model", 1024),
             heads=heads,
-            vocabulary=settings.whole("vocab_size", 50265),
+            vocabulary=settings.whole("vocab_size", vocabulary),
             context=settings.whole("max_position_embeddings", 1024),
             hidden=hidden,
             norm_gain=True,

@@ -6,13 +6,13 @@ Vaswani et al. (2017) with one table, sinusoids whose sines stand before their c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..objectives.denoise import Denoise
 from ..objectives.seq2seq import Seq2Seq
 from ..objectives.sides import SEEN
-from ..stacks.transformer import Shape
-from .bart import layer_links, pair_settings
+from .bart import layer_links, pair_form, pair_settings
 from .form import Architecture, Form, Link, Settings
 
 EPS = 1e-5  # of every norm: no setting
@@ -24,39 +24,18 @@ def _form(settings: Settings) -> Form:
     settings.insist("share_encoder_decoder_embeddings", True)
     for other in ("normalize_before", "normalize_embedding", "add_final_layer_norm"):  # in old files
         settings.insist(other, False)
-    heads, hidden = settings.whole("encoder_attention_heads", 16), settings.whole("encoder_ffn_dim", 4096)
-    vocabulary, width = settings.whole("vocab_size", 58101), settings.whole("d_model", 1024)
-    settings.insist("decoder_attention_heads", heads)
-    settings.insist("decoder_ffn_dim", hidden)
-    settings.insist("decoder_vocab_size", vocabulary)
-    decoder = settings.whole("decoder_layers", 12)
-    return Form(
-        Shape(
-            layers=settings.whole("encoder_layers", 12) + decoder,
-            width=width,
-            heads=heads,
-            vocabulary=vocabulary,
-            context=settings.whole("max_position_embeddings", 1024),
-            hidden=hidden,
-            norm_gain=True,
-            norm_bias=True,
-            norm_eps=EPS,
-            norm_place="post",
-            qk_norm=False,
-            final_norm=False,
-            positions="sinusoidal",
-            sines_first=True,
-            embedding_scale=width**0.5 if settings.flag("scale_embedding", False) else 1.0,
-            activation=settings.activation("activation_function", "gelu"),
-            attention_bias=True,
-            output_bias=True,
-            feed_bias=True,
-            dropout=settings.number("dropout", 0.1),
-        ),
-        tied=True,
-        head_bias=True,
-        decoder=decoder,
+    form = pair_form(settings, 58101)
+    shape = form.shape
+    settings.insist("decoder_vocab_size", shape.vocabulary)
+    shape = replace(
+        shape,
+        norm_eps=EPS,
+        embedding_norm=False,
+        positions="sinusoidal",
+        sines_first=True,
+        embedding_scale=shape.width**0.5 if settings.flag("scale_embedding", False) else 1.0,
     )
+    return replace(form, shape=shape)
 
 
 def _settings(form: Form) -> dict[str, Any]:
