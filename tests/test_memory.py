@@ -28,7 +28,8 @@ def faults(word: str, **environment: str) -> tuple[str, int]:
     """What `keep_freed_memory` said, and the page faults of writing 8 MiB anew fifty times."""
     done = subprocess.run(
         [sys.executable, "-c", WORK, word],
-        env=os.environ | {"PYTHONPATH": str(SOURCE)} | environment,
+        # In pages of 2 MiB, which NumPy would ask for, the faults are few, and hang on where an array begins.
+        env=os.environ | {"PYTHONPATH": str(SOURCE), "NUMPY_MADVISE_HUGEPAGE": "0"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -44,9 +45,9 @@ def test_freed_memory_is_kept_when_asked_for_and_only_then() -> None:
         assert said == "False"
         return
     assert said == "True"
-    assert faults("leave")[1] > 5 * max(kept, 50)  # some ten for each array even where pages are of 2 MiB
+    assert faults("leave")[1] > 10 * max(kept, 50)
     said, switched_off = faults("keep", SIGHTLINE_MALLOC="0")
-    assert said == "False" and switched_off > 5 * max(kept, 50)
+    assert said == "False" and switched_off > 10 * max(kept, 50)
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
