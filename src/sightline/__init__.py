@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .runs.adopt import adopt
     from .runs.compare import compare
     from .runs.distill import distill
+    from .runs.embed import embed
     from .runs.evaluate import evaluate
     from .runs.export import export
     from .runs.families import families
@@ -59,11 +60,12 @@ if TYPE_CHECKING:
     from .runs.latency import latency
     from .runs.lexicon import analogy, similar, vectors
     from .runs.probe import probe
+    from .runs.score import score
     from .runs.see import see
     from .runs.train import train
     from .runs.translate import translate
     from .runs.versus import versus
-    from .runs.write import embed, fill, generate, score
+    from .runs.write import fill, generate
     from .stacks.autoregression import AR
 
 _HOMES = {
@@ -73,7 +75,7 @@ _HOMES = {
     "analogy": "runs.lexicon",
     "compare": "runs.compare",
     "distill": "runs.distill",
-    "embed": "runs.write",
+    "embed": "runs.embed",
     "export": "runs.export",
     "evaluate": "runs.evaluate",
     "families": "runs.families",
@@ -84,7 +86,7 @@ _HOMES = {
     "latency": "runs.latency",
     "probe": "runs.probe",
     "read": "data",
-    "score": "runs.write",
+    "score": "runs.score",
     "see": "runs.see",
     "similar": "runs.lexicon",
     "train": "runs.train",

@@ -11,7 +11,7 @@ import pytest
 
 from sightline import hub
 from sightline.cli import main
-from sightline.runs.write import embed
+from sightline.runs.embed import embed
 
 OPTIONS = (
     "--budget", "6steps", "--context", "48", "--batch", "4", "--tokenizer", "byte", "--validations", "2",

@@ -16,8 +16,9 @@ from sightline.cli import main
 from sightline.errors import SightlineError
 from sightline.hub.word2vec import read_vectors
 from sightline.objectives.cbow import CBOW
+from sightline.runs.embed import embed
 from sightline.runs.lexicon import analogy, similar, vectors
-from sightline.runs.write import embed, score
+from sightline.runs.score import score
 
 OPTIONS = ("--tokenizer", "word", "--threads", "1", "--device", "cpu", "--context", "32", "--batch", "4")
 TRAIN = ("--budget", "400steps", "--validations", "4", "--setting", "sample=0", "update=exact")

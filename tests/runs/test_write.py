@@ -20,8 +20,10 @@ from sightline.errors import SightlineError
 from sightline.evaluation.sample import BLOCK
 from sightline.objectives import FAMILIES as ALL
 from sightline.objectives.model import Model, built
+from sightline.runs.embed import embed
+from sightline.runs.score import score
 from sightline.runs.texts import prompts, read_all
-from sightline.runs.write import embed, fill, generate, score
+from sightline.runs.write import fill, generate
 from sightline.stacks.transformer import Shape
 
 FAMILIES = {name: kind for name, kind in ALL.items() if kind.reads == "text"}

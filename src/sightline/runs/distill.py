@@ -21,8 +21,8 @@ import tyro
 from ..errors import SightlineError
 from ..files import fingerprint, locked, read_json, whole_folder, write_json
 from ..progress import bar, say
+from .ready import Dtype, ready
 from .shards import forget, in_shards
-from .write import Dtype, ready
 
 MADE_OF = ".made_of.json"  # in the folder: hidden, so that it is no part of the corpus
 EACH = 500  # sources of a shard: what a stop loses at most

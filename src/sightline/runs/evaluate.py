@@ -21,8 +21,8 @@ import tyro
 from ..errors import SightlineError, Stopped
 from ..files import locked, read_json, write_json
 from ..progress import bar, say
+from .ready import Dtype, ready
 from .texts import read_all
-from .write import Dtype, ready
 
 if TYPE_CHECKING:
     from ..evaluation.answers import Asking, Record

@@ -31,7 +31,7 @@ def register() -> type:
 
 
 def _loaded(path: str, device: str, dtype: str) -> Model:
-    from .write import ready
+    from .ready import ready
 
     if dtype not in ("float32", "bfloat16"):
         raise SightlineError(f"there are no numbers of the type {dtype!r} here", "Use float32 or bfloat16")

@@ -12,9 +12,9 @@ import tyro
 
 from ..errors import SightlineError
 from ..files import write_json
+from .ready import Dtype, ready
 from .recipe import Recipe
 from .translate import sources_of
-from .write import Dtype, ready
 
 if TYPE_CHECKING:
     from ..evaluation.latency import Rate, Speed

@@ -15,7 +15,7 @@ import tyro
 from ..errors import SightlineError, Stopped
 from ..files import locked, read_json, whole_file, write_json
 from ..progress import say
-from .write import Dtype, ready
+from .ready import Dtype, ready
 
 if TYPE_CHECKING:
     from ..data.examples import Examples

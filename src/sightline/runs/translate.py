@@ -13,9 +13,9 @@ import tyro
 from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import say
+from .ready import Dtype, drafting, ready
 from .shards import EACH, forget, in_shards
 from .texts import several
-from .write import Dtype, drafting, ready
 
 if TYPE_CHECKING:
     from ..evaluation.translation import CorpusScore

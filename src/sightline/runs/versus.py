@@ -13,7 +13,7 @@ import tyro
 from ..errors import SightlineError
 from ..files import write_json
 from ..progress import say
-from .write import Dtype
+from .ready import Dtype
 
 if TYPE_CHECKING:
     from ..evaluation.bootstrap import Interval

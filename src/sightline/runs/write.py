@@ -1,36 +1,27 @@
-"""Use a model: write on, fill blanks, score a text, turn texts into vectors."""
+"""Use a model: write on from a text, and fill its blanks."""
 
 from __future__ import annotations
 
-import json as jsons
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ..errors import SightlineError
-from ..files import whole_file, write_json
-from ..progress import say
-from .texts import Cut, Part, prompts, read_all
+from ..files import whole_file
+from .ready import Dtype, drafting, kept, quoted, ready, two_sided
+from .texts import Cut, prompts
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..evaluation.score import Score
     from ..objectives.model import Model
     from ..objectives.pen import Text
     from ..objectives.writing import Engine
 
-Dtype = Literal["auto", "float32", "bfloat16"]
 Loop = Literal["sightline", "ctranslate2"]
-
-SHOWN = 20  # documents that are listed one by one
-VECTORS = Path("vectors.npy")
 
 
 @dataclass(frozen=True)
@@ -78,88 +69,6 @@ class Writing:
 def _origin(text: Text) -> str:
     sides = "both sides" if text.given == "both" else f"the {text.given}"
     return f"given {sides}; {text.how}; log p {text.logprob:.1f}"
-
-
-@dataclass(frozen=True)
-class ScoredDocument:
-    """What one document got: ``bits`` over ``bytes`` of it."""
-
-    id: str
-    bits: float
-    bytes: int
-
-    @property
-    def bits_per_byte(self) -> float:
-        return self.bits / self.bytes
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What a model makes of texts.
-
-    Parameters
-    ----------
-    model : its folder. family : of the model.
-    scores : over all documents, each with class, column, context rule and 95% interval.
-    documents : the first score, one by one. next : a command to go on with.
-    """
-
-    model: Path
-    family: str
-    scores: tuple[Score, ...]
-    documents: tuple[ScoredDocument, ...]
-    next: str
-
-    def __str__(self) -> str:
-        unit = self.scores[0].unit
-        lines = [f"{one.bits_per_byte:8.3f} {unit}  {one.bytes:>11,} bytes  {one.id}" for one in self.documents[:SHOWN]]
-        if len(self.documents) > SHOWN:
-            lines.append(f"... and {len(self.documents) - SHOWN:,} more documents (--json FILE holds them all)")
-        for score in self.scores:
-            lines += ["", str(score), *(f"    {words}" for words in (score.context_rule, score.note) if words)]
-        return "\n".join(lines)
-
-    def record(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {
-            "model": str(self.model),
-            "family": self.family,
-            "scores": [score.record() for score in self.scores],
-            "documents": [asdict(one) | {"bits_per_byte": one.bits_per_byte} for one in self.documents],
-        }
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """Vectors of texts, in a file.
-
-    Parameters
-    ----------
-    model : its folder. family : of the model. path : of the vectors, in the order of ``ids``.
-    width : of a vector. layer : whose states were averaged; 0 is the embedding, None a mix of all.
-    shares : of each layer. next : a command to go on with.
-    """
-
-    model: Path
-    family: str
-    path: Path
-    ids: tuple[str, ...]
-    width: int
-    layer: int | None
-    shares: tuple[float, ...]
-    next: str
-
-    def __str__(self) -> str:
-        mixed = " + ".join(f"{share:.3g} x layer {at}" for at, share in enumerate(self.shares))
-        what = mixed if self.layer is None else f"layer {self.layer}"
-        return f"{len(self.ids):,} vectors of width {self.width}: mean states of {what}\n{self.path}"
-
-    def record(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self) | {"model": str(self.model), "path": str(self.path), "ids": list(self.ids)}
-
-
-Result = TypeVar("Result", Writing, Scoring, Embedding)
 
 
 def generate(
@@ -243,18 +152,18 @@ def generate(
         raise SightlineError("there is no film of a beam, nor of an engine", "Leave --film away, or beams and engine")
     given = prompts(texts, field, documents) or [""]
     with _engaged(engine, folder, tokenizer, device, threads, dtype) as (path, model, other):
-        model = _two_sided(model) if both_sides else model
+        model = two_sided(model) if both_sides else model
         with drafting(drafter, device, threads, dtype) as drafts:
             found = written(
                 model, given, length=length, sampling=sampling, seed=seed, n_best=n, beams=beams, iterations=iterations,
                 sampler=sampler, block=block, sure=sure, engine=other, drafter=drafts, lookahead=lookahead,
                 films=int(film is not None),
             )  # fmt: skip
-    again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
+    again = f"sightline score {shlex.quote(str(path))} {quoted(found[0].text)}"
     result = Writing(path, model.objective.family, tuple(given), tuple(found), again)
     if film is not None:
         _film_to(film, result)
-    return _kept(result, json)
+    return kept(result, json)
 
 
 def _film_to(path: Path, made: Writing) -> None:
@@ -327,196 +236,15 @@ def fill(
         found = filled(
             model, given, candidates=candidates, sampling=sampling, seed=seed, iterations=iterations, sampler=sampler
         )
-    again = f"sightline see {shlex.quote(str(path))} --text {_quoted(found[0].text)}"
-    return _kept(Writing(path, model.objective.family, tuple(given), tuple(found), again), json)
-
-
-def score(
-    folder: Annotated[Path, tyro.conf.Positional],
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
-    *,
-    part: Part = "all",
-    continuation: bool = False,
-    both_sides: bool = False,
-    infilling: bool = False,
-    share: float = 1.0,
-    field: str = "text",
-    documents: Cut = "file",
-    tokenizer: str = "",
-    seed: int = 0,
-    device: str = "auto",
-    threads: int = 0,
-    dtype: Dtype = "auto",
-    json: Path | None = None,
-) -> Scoring:
-    """Measure texts in bits per byte, with the score's class, column, context rule and 95% interval.
-
-    Examples:
-        sightline score runs/mine/model "A sentence of your own."
-        sightline score runs/mine/model corpus/ --part test --json scores.json
-        sightline score runs/mine/model - < page.txt
-
-    Args:
-        folder: a model folder, or the folder of a run.
-        texts: texts, files or folders (as for train), python-docs, or - for standard input.
-        part: of a corpus: all of it, or one side of the split that training makes.
-        continuation: also score the second half of each document given the first.
-        both_sides: ask each token given all others, where the family has that way too (hybrid): a pseudo score.
-        infilling: also score a blank in the middle of each document given both sides (blank).
-        share: of the tokens to ask, for families that need a pass for each one (masked).
-        field: the field of a record that holds the text.
-        documents: what a document of a .txt file is.
-        tokenizer: a tokenizer.json, for a folder that has none.
-        seed: of the intervals, and of the share.
-        device: auto, cpu, cuda, ...
-        threads: of the CPU; 0: as many as there are cores.
-        dtype: auto is float32, in which results repeat.
-        json: also write the scores, and those of every document, to this file.
-    """
-    from ..evaluation.bits import continuation_bits_per_byte, infilling_bits_per_byte, whole_texts
-    from ..evaluation.sample import all_pieces
-    from ..evaluation.score import scored
-
-    if not 0 < share <= 1:
-        raise SightlineError(f"a share of {share} is not one of the tokens", "Use a number above 0, up to 1")
-    found = read_all(texts, part=part, field=field, documents=documents)
-    with ready(folder, tokenizer, device, threads, dtype) as (path, model):
-        model = _two_sided(model) if both_sides else model
-        sample = all_pieces(found, model.tokenizer, share, seed)
-        whole, *halves = whole_texts(model, sample)
-        if whole.missing and not (model.tokenizer.lossless or sample.whole):
-            raise SightlineError(f"no bits per byte: {whole.missing}", "Use a model with a byte-level tokenizer")
-        measured = [whole, *halves, *([continuation_bits_per_byte(model, sample)] if continuation else [])]
-        measured += [infilling_bits_per_byte(model, sample)] if infilling else []
-        known = next((one for one in measured if not one.missing), None)
-        if known is None:
-            other = (
-                "Give --continuation or --infilling, for what it was trained on"
-                if model.objective.score_class in ("exact", "nar")
-                else "Use a model with a family whose answers are a distribution over tokens"
-            )
-            raise SightlineError(f"no bits per byte: {whole.missing}", other)
-    bits, sizes = [0.0] * len(found), [0] * len(found)
-    for piece, top, bottom in zip(sample.pieces, known.top, known.bottom, strict=True):
-        bits[piece.document] += float(top)
-        sizes[piece.document] += int(bottom)
-    each = [ScoredDocument(one.id, bits[at], sizes[at]) for at, one in enumerate(found) if sizes[at]]
-    again = f"sightline see {shlex.quote(str(path))} --text {_quoted(found[0].text)}"
-    scores = tuple(scored([one], seed) for one in measured)
-    return _kept(Scoring(path, model.objective.family, scores, tuple(each), again), json)
-
-
-def embed(
-    folder: Annotated[Path, tyro.conf.Positional],
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
-    *,
-    layer: int | None = None,
-    mix: str = "",
-    out: Path | None = None,
-    part: Part = "all",
-    field: str = "text",
-    documents: Cut = "file",
-    tokenizer: str = "",
-    seed: int = 0,
-    device: str = "auto",
-    threads: int = 0,
-    dtype: Dtype = "auto",
-    json: Path | None = None,
-) -> Embedding:
-    """Turn texts into vectors: the mean of a layer's states, or of a mix of all layers', over a text's tokens.
-
-    Examples:
-        sightline embed runs/mine/model "one text" "another text"
-        sightline embed runs/mine/model corpus.jsonl --layer 2 --out vectors.parquet
-        sightline embed runs/mine/model corpus.jsonl --mix even
-
-    Args:
-        folder: a model folder, or the folder of a run.
-        texts: texts, files or folders (as for train), python-docs, or - for standard input.
-        layer: 0 is the embedding, 1 the first layer, -1 the last. Default: the last; of cbow, the embedding.
-        mix: all layers together instead: even, or a weight for each from the embedding on, as in 0,1,2 (they are
-            brought to a sum of 1).
-        out: a file ending in .npy, .safetensors, .parquet or .jsonl; the last two hold the documents' names too.
-            Default: vectors.npy, which is not written over.
-        part: of a corpus: all of it, or one side of the split that training makes.
-        field: the field of a record that holds the text.
-        documents: what a document of a .txt file is.
-        tokenizer: a tokenizer.json, for a folder that has none.
-        seed: of nothing here: vectors are not drawn.
-        device: auto, cpu, cuda, ...
-        threads: of the CPU; 0: as many as there are cores.
-        dtype: auto is float32, in which results repeat.
-        json: also write what was made, with the documents' names in order, to this file.
-    """
-    import numpy as np
-
-    from ..evaluation.understanding import vectors
-
-    target = _target(out)
-    found = read_all(texts, part=part, field=field, documents=documents)
-    with ready(folder, tokenizer, device, threads, dtype) as (path, model):
-        layers = vectors(model, [one.text for one in found])
-        if not layers:
-            raise SightlineError(
-                f"{model.objective.family} keeps no states to average", "Use a family with a transformer"
-            )
-        usual = None if model.depth.keeps_input else 0  # a bag's states are of the words around
-        shares = _shares(mix, usual if layer is None and not mix else layer, len(layers))
-        long = sum(len(one) > model.context - 2 for one in model.tokenizer.encode_many([one.text for one in found]))
-        if long:
-            say(f"{long:,} texts are longer than the model's context; their first {model.context - 2} tokens are read")
-    chosen = np.sum([np.float32(share) * one for share, one in zip(shares, layers, strict=True) if share], axis=0)
-    ids = tuple(one.id for one in found)
-    _written_to(target, chosen, ids)
-    again = f"sightline score {shlex.quote(str(path))} {_quoted(found[0].text)}"
-    at = None if mix else shares.index(1.0)
-    made = Embedding(path, model.objective.family, target, ids, int(chosen.shape[1]), at, shares, again)
-    return _kept(made, json)
-
-
-def _shares(mix: str, layer: int | None, count: int) -> tuple[float, ...]:
-    """The share of each of ``count`` layers in the vectors."""
-    if not mix:
-        at = count - 1 if layer is None else layer
-        if not -count <= at < count:
-            raise SightlineError(f"there is no layer {at}", f"Use 0 (the embedding) to {count - 1}")
-        return tuple(float(number == at % count) for number in range(count))
-    if layer is not None:
-        raise SightlineError(f"layer {layer} and a mix of all were both asked for", "Leave one away")
-    words = ["1"] * count if mix == "even" else mix.split(",")
-    try:
-        weights = [float(word) for word in words]
-    except ValueError:
-        weights = []
-    if len(weights) != count or not all(0 <= one < float("inf") for one in weights) or not sum(weights):
-        raise SightlineError(
-            f"a mix of {mix!r} is not one of {count} layers",
-            f"Write even, or {count} weights of 0 or more with commas between, such as {','.join(['1'] * count)}",
-        )
-    return tuple(one / sum(weights) for one in weights)
-
-
-@contextmanager
-def ready(folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype) -> Iterator[tuple[Path, Model]]:
-    """The model of a folder on its device, to be read and not trained; with the folder that it was found in."""
-    import torch
-
-    from .. import hub
-    from ..data import Tokenizer
-    from .ground import machine
-
-    path = hub.located(folder)
-    place, _, kind = machine(device, threads, "float32" if dtype == "auto" else dtype)
-    model = hub.load(path, tokenizer=Tokenizer.load(tokenizer) if tokenizer else None)
-    with torch.no_grad():
-        yield path, model.to(place, getattr(torch, kind)).eval()
+    again = f"sightline see {shlex.quote(str(path))} --text {quoted(found[0].text)}"
+    return kept(Writing(path, model.objective.family, tuple(given), tuple(found), again), json)
 
 
 @contextmanager
 def _engaged(
     name: Loop, folder: Path, tokenizer: str, device: str, threads: int, dtype: Dtype | Literal["int8"]
 ) -> Iterator[tuple[Path, Model, Engine | None]]:
-    """As ``_ready``, with the engine that is to write; None: our own loop."""
+    """As ``ready``, with the engine that is to write; None: our own loop."""
     if name == "sightline":
         if dtype == "int8":
             raise SightlineError("the type 'int8' is an engine's", "Use float32 or bfloat16, or --engine ctranslate2")
@@ -531,69 +259,3 @@ def _engaged(
         )
     with ready(folder, tokenizer, "cpu", threads, "float32") as (path, model):
         yield path, model, opened(name, model, "float32" if dtype == "auto" else dtype, threads)
-
-
-@contextmanager
-def drafting(
-    drafter: str, device: str, threads: int, dtype: Dtype | Literal["int8"]
-) -> Iterator[Model | Literal["lookup", "self"] | None]:
-    """Who goes ahead, by name or by the folder of a model; None: nobody."""
-    if drafter in ("lookup", "self"):
-        yield cast('Literal["lookup", "self"]', drafter)
-    elif not drafter:
-        yield None
-    else:
-        with ready(Path(drafter), "", device, threads, "auto" if dtype == "int8" else dtype) as (_, model):
-            yield model
-
-
-def _two_sided(model: Model) -> Model:
-    """The model read with both sides given; an error where its family has no such way."""
-    if model.objective.two_sided.writes_from != "both":
-        raise SightlineError(f"{model.objective.family} is read from one side only", "Leave --both-sides away")
-    return model.two_sided
-
-
-def _quoted(text: str) -> str:
-    """The beginning of a text as a shell takes it, on one line."""
-    return shlex.quote(" ".join(text.split())[:40].lstrip("-") or "a text")
-
-
-def _kept(result: Result, path: Path | None) -> Result:
-    if path is not None:
-        write_json(Path(path), result.record())
-    return result
-
-
-def _target(out: Path | None) -> Path:
-    """Where vectors go; refused before any work is done."""
-    if out is None and VECTORS.exists():
-        raise SightlineError(f"{VECTORS} is there already", "Name another file with --out, or the same to replace it")
-    target = Path(out or VECTORS)
-    if target.suffix not in (".npy", ".safetensors", ".parquet", ".jsonl"):
-        raise SightlineError(
-            f"vectors cannot be written as {target.suffix or target.name!r}",
-            "End --out in .npy .safetensors .parquet .jsonl",
-        )
-    return target
-
-
-def _written_to(path: Path, vectors: NDArray[np.float32], ids: Sequence[str]) -> None:
-    import numpy as np
-
-    with whole_file(path) as handle:
-        if path.suffix == ".npy":
-            np.save(handle, vectors, allow_pickle=False)
-        elif path.suffix == ".safetensors":
-            from safetensors.numpy import save
-
-            handle.write(save({"vectors": vectors}, {"ids": jsons.dumps(list(ids))}))
-        elif path.suffix == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-            pq.write_table(pa.table({"id": list(ids), "vector": column}), handle)
-        else:
-            for name, vector in zip(ids, vectors.tolist(), strict=True):
-                handle.write(jsons.dumps({"id": name, "vector": vector}, ensure_ascii=False).encode() + b"\n")
