@@ -4,3 +4,7 @@ sightline finetune runs/causal reviews/ --columns text=sentence,label=label --ep
 # What did pretraining give? The same stack from fresh weights; and a head alone on frozen states.
 sightline finetune runs/causal reviews/ --columns text=sentence,label=label --epochs 5 --from-scratch
 sightline finetune runs/causal reviews/ --columns text=sentence,label=label --tune frozen --seeds 5
+
+# Ask what was learned: texts, or a file of them.
+sightline predict runs/reviews "What a film." "Two hours that I want back."
+sightline predict runs/reviews reviews/test.jsonl --columns text=sentence,label=label --out answers.jsonl

@@ -34,6 +34,7 @@ __all__ = [
     "forecast",
     "generate",
     "latency",
+    "predict",
     "probe",
     "read",
     "score",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .runs.forecast import forecast
     from .runs.latency import latency
     from .runs.lexicon import analogy, similar, vectors
+    from .runs.predict import predict
     from .runs.probe import probe
     from .runs.score import score
     from .runs.see import see
@@ -84,6 +86,7 @@ _HOMES = {
     "forecast": "runs.forecast",
     "generate": "runs.write",
     "latency": "runs.latency",
+    "predict": "runs.predict",
     "probe": "runs.probe",
     "read": "data",
     "score": "runs.score",

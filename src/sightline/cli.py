@@ -47,6 +47,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "benchmarks from local files, each family by its own rule, every answer kept"),
     "embed": Command("embed", "one vector for each text"),
     "finetune": Command("finetune", "teach a model a task from labelled items; every answer on test kept"),
+    "predict": Command("predict", "ask a fine-tuned model: a label, number, tags, answer or target for each item"),
     "forecast": Command("forecast", "forecast series of numbers, with intervals"),
     "similar": Command("lexicon", "the words most like a word"),
     "analogy": Command("lexicon", "what is to a word as another is to a third"),

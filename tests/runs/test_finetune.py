@@ -64,8 +64,8 @@ def test_a_task_is_learned_and_every_answer_kept(
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2 * 12 and {one["seed"] for one in lines} == {0, 1}
     assert set(lines[0]) == {"item", "group", "gold", "predicted", "correct", "scores", "seed", "in_train"}
-    head = json.loads((out / "head.json").read_text(encoding="utf-8"))
-    assert head["labels"] == ["no", "yes"] and head["pool"] == "mean"
+    head = json.loads((out / "task.json").read_text(encoding="utf-8"))
+    assert head["labels"] == ["no", "yes"] and head["pool"] == "auto"
     assert load_file(out / "head.safetensors")["weight"].shape == (2, 128)
     assert hub.load(out / "model").objective.family == "masked"  # an ordinary model folder
     assert "next: sightline finetune" in told
@@ -151,12 +151,6 @@ def test_answers_in_a_context_longer_than_the_model_reads(masked: Path, tmp_path
         json.loads(line) for line in (found.folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert [one["gold"] for one in records] == [["<b0>"], ["<b1>"]] and all("scores" in one for one in records)
-
-
-def test_targets_of_sources_are_sent_to_where_they_are_learned(masked: Path, tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text('{"source": "a", "target": "b"}\n' * 20, encoding="utf-8")
-    with pytest.raises(SightlineError, match="Use sightline train FAMILY DATA --from"):
-        sl.finetune(masked, tmp_path, out=tmp_path / "out", **QUICK)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ class Example:
     answers: tuple[tuple[str, int], ...] = ()
 
     @property
+    def answered(self) -> bool:
+        """Whether the right answer is there."""
+        return bool(self.label or self.tags or self.answers)
+
+    @property
     def key(self) -> bytes:
         """What two items share that ask the same, whatever their answers."""
         told = "\x1f".join(self.words) if self.words else f"{self.text}\x1e{self.pair}"
@@ -141,6 +146,17 @@ def read_examples(
     if task == "auto" and chosen == "classify" and _are_amounts([one.label for one in sides["train"]]):
         chosen = "regress"
     return _looked_over(chosen, sides, notes, seed, limit)
+
+
+def read_items(data: Path, task: Work, columns: str = "") -> tuple[Example, ...]:
+    """Items to be answered: the labels, tags, answers or targets of a file may be there, and need not.
+
+    Raises
+    ------
+    SightlineError : the file or a column is missing, or a line cannot be read.
+    """
+    roles = columns_read(columns)
+    return tuple(_read(data, records_of(data, roles), task, roles, labelled=False))
 
 
 def _files(data: Path, named: Mapping[Split, str], notes: list[str]) -> dict[Split, list[Path]]:
@@ -228,32 +244,40 @@ def _are_amounts(labels: Sequence[str]) -> bool:
     return any(value != int(value) for value in values) or len(values) > MANY
 
 
-def _read(path: Path, rows: Sequence[Record], task: Work, roles: Mapping[str, str]) -> Iterator[Example]:
-    """The examples of a file."""
+def _read(
+    path: Path, rows: Sequence[Record], task: Work, roles: Mapping[str, str], labelled: bool = True
+) -> Iterator[Example]:
+    """The examples of a file; what is answered, the last of what a task needs, may be absent where it is not known."""
     for number, record in rows:
         where = f"{path.name} line {number:,}"
-        got = {role: record[_needed(record, role, roles, path.name)] for role in NEEDED[task]}
+        asked = NEEDED[task] if labelled or _column(record, NEEDED[task][-1], roles) else NEEDED[task][:-1]
+        got = {role: record[_needed(record, role, roles, path.name)] for role in asked}
         name = _column(record, "id", roles)
         base = Example(str(record[name]) if name and str(record[name]) else f"{path.name}:{number}", where)
         if task == "tag":
             yield _tagged(base, got)
         elif task == "spans":
-            start = _column(record, "start", roles)
-            yield replace(
-                base, text=str(got["question"]), pair=str(got["context"]),
-                answers=tuple(_answers(got["answers"], record[start] if start else None, str(got["context"]), where)),
-            )  # fmt: skip
+            base = replace(base, text=str(got["question"]), pair=str(got["context"]))
+            if "answers" in got:
+                start = _column(record, "start", roles)
+                right = _answers(got["answers"], record[start] if start else None, base.pair, where)
+                base = replace(base, answers=tuple(right))
+            yield base
         elif task == "text":
-            yield replace(base, text=str(got["source"]), label=str(got["target"]))
+            for role in asked:
+                if got[role] is None or not str(got[role]).strip():
+                    raise SightlineError(f"{where} has no {role}", "Give every item both")
+            yield replace(base, text=str(got["source"]), label=str(got.get("target", "")))
         else:
             pair = _column(record, "pair", roles) if "pair" not in roles else _needed(record, "pair", roles, path.name)
-            label = got["label"]
-            if label is None or str(label).strip() == "":
+            base = replace(base, text=str(got["text"]), pair="" if pair is None else str(record[pair]))
+            label = got.get("label")
+            told = "" if label is None else str(int(label)) if isinstance(label, bool) else str(label).strip()
+            if labelled and not told:
                 raise SightlineError(f"{where} has no label", "Give every item one")
-            told = str(int(label)) if isinstance(label, bool) else str(label).strip()
-            if task == "regress" and not _is_number(told):
+            if task == "regress" and told and not _is_number(told):
                 raise SightlineError(f"{where}: {told!r} is no number", "Use --task classify for names")
-            yield replace(base, text=str(got["text"]), pair="" if pair is None else str(record[pair]), label=told)
+            yield replace(base, label=told)
 
 
 def _is_number(told: str) -> bool:
@@ -264,8 +288,8 @@ def _is_number(told: str) -> bool:
 
 
 def _tagged(base: Example, got: Mapping[str, Any]) -> Example:
-    words, tags = ([one] if isinstance(one, str) else list(one) for one in (got["words"], got["tags"]))
-    if len(words) != len(tags) or not words:
+    words, tags = ([one] if isinstance(one, str) else list(one) for one in (got["words"], got.get("tags", ())))
+    if not words or ("tags" in got and len(words) != len(tags)):
         raise SightlineError(
             f"{base.where} has {len(words)} words and {len(tags)} tags", "Give every word its tag, and a word at least"
         )

@@ -3,6 +3,7 @@
 text        bos text eos                     cut at the context
 pair        bos text sep pair eos            the longer side is cut
 words       bos w o rds eos                  and each word's tokens [first, last); long sentences in parts
+target      bos source sep target eos        both sides are cut, so that every line has room for the longest target
 """
 
 from __future__ import annotations
@@ -58,6 +59,33 @@ def texts_laid(items: Sequence[Example], tokenizer: Tokenizer, context: int, sep
         inner = np.concatenate([first, _mark(sep), second]) if paired else first
         found.append(Laid(_between(inner, tokenizer), number, NO_WORDS, NO_WORDS))
     return found, cut
+
+
+@dataclass(frozen=True)
+class Room:
+    """Most tokens of a source and of its target, without marks."""
+
+    source: int
+    target: int
+
+    @classmethod
+    def within(cls, context: int, longest: int, one_stack: bool) -> Room:
+        """Room in a context that both share, where the targets come to half of it at most; or in one for each."""
+        if not one_stack:
+            return cls(context - 2, context - 1)
+        target = min(longest, (context - MARKS) // 2)
+        return cls(context - MARKS - target, target)
+
+
+def targets_laid(
+    sources: Sequence[NDArray[np.int32]], targets: Sequence[NDArray[np.int32]], tokenizer: Tokenizer, room: Room
+) -> list[NDArray[np.int32]]:
+    """A line for each source and its target, cut where they exceed the room."""
+    sep = _mark(tokenizer.vocabulary.sep)
+    return [
+        _between(np.concatenate([source[: room.source], sep, target[: room.target]]), tokenizer)
+        for source, target in zip(sources, targets, strict=True)
+    ]
 
 
 def words_laid(items: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Laid]:
@@ -153,12 +181,12 @@ def contexts_laid(
         room = max(2, context - len(head) - 1)
         last = np.cumsum(sizes[inside])
         first = last - sizes[inside]
-        start, end = _answer_bytes(item)
+        start, end = _answer_bytes(item) if item.answers else (-1, -1)  # not known: in no line
         for at in range(0, max(1, len(inside) - room // 2), room // 2):
             part = slice(at, at + room)
             ids = np.concatenate([head, inside[part], _mark(tokenizer.vocabulary.eos)])
             lines.append(Laid(ids, number, first[part], last[part], len(head)))
-            held = len(first[part]) > 0 and first[part][0] <= start and end <= last[part][-1]
+            held = item.answers and len(first[part]) > 0 and first[part][0] <= start and end <= last[part][-1]
             answers.append(np.array([start, end] if held else [], np.int64))
     return lines, answers
 

@@ -20,7 +20,8 @@ from .compression import DAMAGED, PACKED, opened
 Record = tuple[int, Mapping[str, Any]]
 
 TAGGED = {"conllu", "conll", "conll03", "bio", "iob", "iob2", "txt"}
-FORMATS = {"jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow"} | TAGGED
+TABLES = {"jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow"}
+FORMATS = TABLES | TAGGED
 READABLE = ".jsonl .json .tsv .csv .conllu .conll .txt .parquet .arrow, also .gz and .zst"
 WORDS, TAGS = "words", "tags"
 # Columns that play a role where nobody says which: names of GLUE, CLUE, SQuAD and Hugging Face's data sets.

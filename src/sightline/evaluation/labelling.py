@@ -1,14 +1,13 @@
-"""What a task is to a tuned model: the loss of its items, the answers it gives them, and the figures of the answers.
+"""Tasks of labels: what a head tells of a text, of its words, or of its places, and the figures of the answers.
 
-items --laid--> lines --Tuned--> outputs --loss, or answers--> figures with intervals, records an item
+items --laid--> lines --Headed--> outputs --loss, or answers--> figures with intervals, records an item
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,42 +21,25 @@ from ..data.examples import Example, Examples
 from ..data.laid import Laid, texts_laid, words_laid
 from ..errors import SightlineError
 from ..objectives.model import Model
-from ..objectives.tuned import Tuned
+from ..objectives.tuned import Headed
 from ..progress import bar
 from .labelled import macro_f1, matthews, measured, pearson, spearman, whole_score
 from .score import Measured, Score, scored
+from .teaching import Answer, Ints, Teaching
 
-Ints = NDArray[np.int64]
 AT_ONCE = 64  # lines answered together
 OUTSIDE = "O"  # the tag of what is no entity
 SIDES = ("train", "dev", "test")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was told of an item, how right that is (0 to 1), and the outputs behind it."""
-
-    predicted: Any
-    correct: float
-    scores: tuple[float, ...] = ()
-
-
-class Labelling(ABC):
-    """A task's items, laid out for a model.
-
-    Parameters
-    ----------
-    examples : in three sides. model : by whose tokenizer and context they are laid.
-    """
+class Labelling(Teaching[Headed]):
+    """A task whose answers a head tells from states."""
 
     outputs: int
-    scale: dict[str, float] = {}  # noqa: RUF012 - what outputs are multiplied by and added to, where they are amounts
-    by: str  # the figure of dev that chooses the epoch
 
-    def __init__(self, examples: Examples, model: Model) -> None:
-        self.examples = examples
+    def __init__(self, examples: Examples, model: Model, told: Mapping[str, float] | None = None) -> None:
+        super().__init__(examples, model, told)
         self.tokenizer = model.tokenizer
-        self.notes: list[str] = []
         self.sides = {side: self.laid(getattr(examples, side), model) for side in SIDES}
         self.notes = list(dict.fromkeys(self.notes))  # test may be dev again
 
@@ -66,28 +48,19 @@ class Labelling(ABC):
         """The lines of a side's items."""
 
     @abstractmethod
-    def loss_of(self, tuned: Tuned, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
+    def loss_of(self, tuned: Headed, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
         """Mean loss of lines of train, whose vectors are given one below the other."""
 
     @abstractmethod
-    def vectors_of(self, tuned: Tuned, lines: Sequence[Laid]) -> list[Tensor]:
+    def vectors_of(self, tuned: Headed, lines: Sequence[Laid]) -> list[Tensor]:
         """For each line what the head is given, [n, width]."""
 
     @abstractmethod
     def answered(self, items: Sequence[Example], lines: Sequence[Laid], outputs: Sequence[Tensor]) -> list[Answer]:
         """An answer for each item, from the outputs [n, outputs] of all lines."""
 
-    @abstractmethod
-    def figures(self, items: Sequence[Example], seeds: Sequence[Sequence[Answer]]) -> list[Score]:
-        """The task's figures, the headline first, over answers of several seeds."""
-
-    @abstractmethod
-    def gold(self, item: Example) -> Any:
-        """The right answer, as it is kept beside the one that was told."""
-
-    @abstractmethod
-    def floor(self, items: Sequence[Example]) -> list[Answer]:
-        """What needs no model: the answer that is commonest in train."""
+    def tuned(self, model: Model, **how: Any) -> Headed:
+        return Headed(model, self.outputs, **how)
 
     def measured(self, items: Sequence[Example], answers: Sequence[Answer]) -> Measured:
         """How right each item's answer is, for comparisons in pairs."""
@@ -97,13 +70,14 @@ class Labelling(ABC):
         """The figure of dev by which the epoch is chosen."""
         return float(np.mean([one.correct for one in answers]))
 
+    def dev(self, tuned: Headed) -> float:
+        return self.chooses(self.answers(tuned, "dev"))
+
     @property
     def lengths(self) -> Ints:
-        """Tokens of each line of train."""
         return np.array([len(one.ids) for one in self.sides["train"]], np.int64)
 
-    def loss(self, tuned: Tuned, numbers: Ints) -> Tensor:
-        """Mean loss of lines of train."""
+    def loss(self, tuned: Headed, numbers: Ints) -> Tensor:
         lines = [self.sides["train"][number] for number in numbers]
         if tuned.tune == "frozen":
             kept = self._kept(tuned, "train")
@@ -111,14 +85,13 @@ class Labelling(ABC):
         return self.loss_of(tuned, lines, torch.cat(self.vectors_of(tuned, lines)))
 
     @torch.no_grad()
-    def answers(self, tuned: Tuned, side: str) -> list[Answer]:
-        """What the model tells of a side's items."""
+    def answers(self, tuned: Headed, side: str) -> list[Answer]:
         tuned.eval()
         outputs = [tuned.outputs(one).float().cpu() for one in self._kept(tuned, side)]
         return self.answered(getattr(self.examples, side), self.sides[side], outputs)
 
     @torch.no_grad()
-    def _kept(self, tuned: Tuned, side: str) -> list[Tensor]:
+    def _kept(self, tuned: Headed, side: str) -> list[Tensor]:
         """The vectors of a side; those of a frozen stack are worked out once."""
         if side in tuned.kept:
             return tuned.kept[side]
@@ -152,7 +125,7 @@ class _OfTexts(Labelling):
             self.notes.append(f"{cut:,} of {len(items):,} texts were cut at the context of {model.context} tokens")
         return lines
 
-    def vectors_of(self, tuned: Tuned, lines: Sequence[Laid]) -> list[Tensor]:
+    def vectors_of(self, tuned: Headed, lines: Sequence[Laid]) -> list[Tensor]:
         return list(torch.split(tuned.texts(self._rows(lines)), 1))
 
 
@@ -161,12 +134,12 @@ class Classifying(_OfTexts):
 
     by = "matthews"
 
-    def __init__(self, examples: Examples, model: Model) -> None:
-        super().__init__(examples, model)
+    def __init__(self, examples: Examples, model: Model, told: Mapping[str, float] | None = None) -> None:
+        super().__init__(examples, model, told)
         self.outputs = len(examples.labels)
         self.number = {label: at for at, label in enumerate(examples.labels)}
 
-    def loss_of(self, tuned: Tuned, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
+    def loss_of(self, tuned: Headed, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
         right = [self.number[self.examples.train[one.item].label] for one in lines]
         return F.cross_entropy(tuned.outputs(vectors).float(), torch.tensor(right, device=vectors.device))
 
@@ -174,9 +147,11 @@ class Classifying(_OfTexts):
         found = []
         for item, logits in zip(items, outputs, strict=True):
             shares = logits[0].log_softmax(0)
-            told = self.examples.labels[int(shares.argmax())]
-            found.append(Answer(told, float(told == item.label), _rounded(shares)))
+            found.append(self.answer(item, self.examples.labels[int(shares.argmax())], _rounded(shares)))
         return found
+
+    def marked(self, item: Example, predicted: Any, scores: tuple[float, ...] = ()) -> Answer:
+        return Answer(predicted, float(predicted == item.label), scores)
 
     def _numbers(self, labels: Sequence[str]) -> NDArray[np.float64]:
         return np.array([self.number[label] for label in labels], np.float64)
@@ -199,7 +174,7 @@ class Classifying(_OfTexts):
 
     def floor(self, items: Sequence[Example]) -> list[Answer]:
         usual = Counter(one.label for one in self.examples.train).most_common(1)[0][0]
-        return [Answer(usual, float(usual == one.label)) for one in items]
+        return [self.marked(one, usual) for one in items]
 
 
 class Regressing(_OfTexts):
@@ -207,20 +182,23 @@ class Regressing(_OfTexts):
 
     by, outputs = "pearson", 1
 
-    def __init__(self, examples: Examples, model: Model) -> None:
-        super().__init__(examples, model)
-        values = np.array([float(one.label) for one in examples.train])
-        self.mean, self.deviation = float(values.mean()), float(values.std()) or 1.0
-        self.scale = {"mean": self.mean, "deviation": self.deviation}
+    def __init__(self, examples: Examples, model: Model, told: Mapping[str, float] | None = None) -> None:
+        super().__init__(examples, model, told)
+        if examples.train:
+            values = np.array([float(one.label) for one in examples.train])
+            self.told = {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0}
+        self.mean, self.deviation = self.told["mean"], self.told["deviation"]
 
-    def loss_of(self, tuned: Tuned, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
+    def loss_of(self, tuned: Headed, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
         right = [(float(self.examples.train[one.item].label) - self.mean) / self.deviation for one in lines]
         return F.mse_loss(tuned.outputs(vectors)[:, 0].float(), torch.tensor(right, device=vectors.device))
 
     def answered(self, items: Sequence[Example], lines: Sequence[Laid], outputs: Sequence[Tensor]) -> list[Answer]:
-        told = [float(one[0, 0]) * self.deviation + self.mean for one in outputs]
-        off = [abs(one - float(item.label)) for one, item in zip(told, items, strict=True)]
-        return [Answer(round(one, 6), -far, (round(one, 6),)) for one, far in zip(told, off, strict=True)]
+        told = [round(float(one[0, 0]) * self.deviation + self.mean, 6) for one in outputs]
+        return [self.answer(item, one, (one,)) for item, one in zip(items, told, strict=True)]
+
+    def marked(self, item: Example, predicted: Any, scores: tuple[float, ...] = ()) -> Answer:
+        return Answer(predicted, -abs(predicted - float(item.label)), scores)
 
     def measured(self, items: Sequence[Example], answers: Sequence[Answer]) -> Measured:
         return measured("mean_absolute_error", [-one.correct for one in answers])
@@ -240,7 +218,7 @@ class Regressing(_OfTexts):
         return float(item.label)
 
     def floor(self, items: Sequence[Example]) -> list[Answer]:
-        return [Answer(self.mean, -abs(self.mean - float(one.label))) for one in items]
+        return [self.marked(one, self.mean) for one in items]
 
 
 class Tagging(Labelling):
@@ -248,26 +226,27 @@ class Tagging(Labelling):
 
     by = "accuracy"
 
-    def __init__(self, examples: Examples, model: Model) -> None:
-        super().__init__(examples, model)
+    def __init__(self, examples: Examples, model: Model, told: Mapping[str, float] | None = None) -> None:
+        super().__init__(examples, model, told)
         self.outputs = len(examples.labels)
         self.number = {label: at for at, label in enumerate(examples.labels)}
         kinds = {label[2:] for label in examples.labels if label[:2] in ("B-", "I-")}
         self.kinds = sorted(kinds) if OUTSIDE in examples.labels else []
         if self.kinds:
             self.by = "span_f1"
+        if self.kinds and examples.train:
             entities([OUTSIDE], [OUTSIDE], self.kinds)  # refuses at once where the package is missing
 
     def laid(self, items: Sequence[Example], model: Model) -> list[Laid]:
         return words_laid(items, model.tokenizer, model.context)
 
-    def vectors_of(self, tuned: Tuned, lines: Sequence[Laid]) -> list[Tensor]:
+    def vectors_of(self, tuned: Headed, lines: Sequence[Laid]) -> list[Tensor]:
         counts = [len(one.first) for one in lines]
         first, last = (np.concatenate([getattr(one, end) for one in lines]) for end in ("first", "last"))
         at = np.repeat(np.arange(len(lines)), counts)
         return list(torch.split(tuned.words(self._rows(lines), at, first, last), counts))
 
-    def loss_of(self, tuned: Tuned, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
+    def loss_of(self, tuned: Headed, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
         right = [
             self.number[tag]
             for one in lines
@@ -279,7 +258,11 @@ class Tagging(Labelling):
         tags: list[list[str]] = [[] for _ in items]
         for line, logits in zip(lines, outputs, strict=True):
             tags[line.item] += [self.examples.labels[at] for at in logits.argmax(1).tolist()]
-        return [Answer(told, _agree(told, one.tags)) for told, one in zip(tags, items, strict=True)]
+        return [self.answer(item, told) for item, told in zip(items, tags, strict=True)]
+
+    def marked(self, item: Example, predicted: Any, scores: tuple[float, ...] = ()) -> Answer:
+        right = [one == other for one, other in zip(predicted, item.tags, strict=True)]
+        return Answer(predicted, float(np.mean(right)), scores)
 
     def measured(self, items: Sequence[Example], answers: Sequence[Answer]) -> Measured:
         if self.kinds:
@@ -320,7 +303,7 @@ class Tagging(Labelling):
         usual = sum(counts.values(), Counter[str]()).most_common(1)[0][0]
         known = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
         told = [[known.get(word, usual) for word in one.words] for one in items]
-        return [Answer(tags, _agree(tags, one.tags)) for tags, one in zip(told, items, strict=True)]
+        return [self.marked(one, tags) for one, tags in zip(items, told, strict=True)]
 
 
 def entities(gold: Sequence[str], told: Sequence[str], kinds: Sequence[str]) -> tuple[int, int]:
@@ -331,10 +314,6 @@ def entities(gold: Sequence[str], told: Sequence[str], kinds: Sequence[str]) -> 
         raise SightlineError("spans of tags are counted by nervaluate", "pip install 'sightline[eval]'") from error
     found = Evaluator([list(gold)], [list(told)], tags=list(kinds), loader="list").evaluate()["overall"]["strict"]
     return int(found.correct), int(found.actual + found.possible)
-
-
-def _agree(told: Sequence[str], gold: Sequence[str]) -> float:
-    return float(np.mean([one == other for one, other in zip(told, gold, strict=True)]))
 
 
 def _rounded(values: Tensor) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from ..data.examples import Example, Examples
 from ..data.laid import Laid, contexts_laid
 from ..objectives.model import Model
-from ..objectives.tuned import Tuned
+from ..objectives.tuned import Headed
 from .labelled import measured
-from .labelling import Answer, Labelling
+from .labelling import Labelling
 from .score import Measured, Score, scored
+from .teaching import Answer
 
 LONGEST = 40  # tokens of an answer
 HAN = r"[\u3400-\u9fff\uf900-\ufaff]"
@@ -36,9 +37,9 @@ class Pointing(Labelling):
 
     by, outputs = "f1", 2
 
-    def __init__(self, examples: Examples, model: Model) -> None:
+    def __init__(self, examples: Examples, model: Model, told: Mapping[str, float] | None = None) -> None:
         self._targets: dict[int, tuple[int, int]] = {}  # of lines of train, by the line's own number in memory
-        super().__init__(examples, model)
+        super().__init__(examples, model, told)
 
     def laid(self, items: Sequence[Example], model: Model) -> list[Laid]:
         marks = model.objective.vocabulary
@@ -48,14 +49,14 @@ class Pointing(Labelling):
             self._targets[id(line)] = _ends(line, answer)
         return lines
 
-    def vectors_of(self, tuned: Tuned, lines: Sequence[Laid]) -> list[Tensor]:
+    def vectors_of(self, tuned: Headed, lines: Sequence[Laid]) -> list[Tensor]:
         states, _ = tuned.places(self._rows(lines))
         return [
             torch.cat([states[at, :1], states[at, line.begin : line.begin + len(line.first)]])
             for at, line in enumerate(lines)
         ]
 
-    def loss_of(self, tuned: Tuned, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
+    def loss_of(self, tuned: Headed, lines: Sequence[Laid], vectors: Tensor) -> Tensor:
         scores = torch.split(tuned.outputs(vectors).float(), [1 + len(line.first) for line in lines])
         padded = torch.nn.utils.rnn.pad_sequence(list(scores), batch_first=True, padding_value=-1e4)
         right = torch.tensor([self._targets[id(line)] for line in lines], device=vectors.device)
@@ -75,10 +76,10 @@ class Pointing(Labelling):
                 raw = items[line.item].pair.encode()[line.first[start] : line.last[end]]
                 best[line.item] = score, raw.decode(errors="ignore").strip()
         told = [text for _, text in best]
-        return [
-            Answer(text, exact(text, item), (round(shared(text, item), 5),))
-            for text, item in zip(told, items, strict=True)
-        ]
+        return [self.answer(item, text) for item, text in zip(items, told, strict=True)]
+
+    def marked(self, item: Example, predicted: Any, scores: tuple[float, ...] = ()) -> Answer:
+        return Answer(predicted, exact(predicted, item), (round(shared(predicted, item), 5),))
 
     def measured(self, items: Sequence[Example], answers: Sequence[Answer]) -> Measured:
         return measured("f1", [shared(one.predicted, item) for one, item in zip(answers, items, strict=True)])
@@ -97,7 +98,7 @@ class Pointing(Labelling):
         """The context's beginning, as long as an answer of train usually is."""
         usual = int(np.median([len(one.answers[0][0]) for one in self.examples.train]))
         told = [one.pair[:usual] for one in items]
-        return [Answer(text, exact(text, one), (shared(text, one),)) for text, one in zip(told, items, strict=True)]
+        return [self.marked(one, text) for one, text in zip(items, told, strict=True)]
 
 
 def _ends(line: Laid, answer: Any) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def translation_scores(
             f"{len(written):,} texts do not stand beside {len(references):,} references", "Give one for each"
         )
     scores = []
-    for metric in (BLEU(tokenize=_cut(references), effective_order=False), _Chrf()):
+    for metric in (BLEU(tokenize=cut_of(references), effective_order=False), _Chrf()):
         found = metric.corpus_score(list(written), [list(references)], n_bootstrap=draws if len(written) > 1 else 1)
         half = float(getattr(found, "_ci", 0.0)) if len(written) > 1 else 0.0
         middle = float(getattr(found, "_mean", found.score)) if half > 0 else found.score
@@ -71,7 +71,8 @@ def translation_scores(
     return tuple(scores)
 
 
-def _cut(references: Sequence[str]) -> str:
+def cut_of(references: Sequence[str]) -> str:
+    """How sacreBLEU is to cut texts like these into words."""
     text = "".join(references[:1000])
     kana, han = (len(re.findall(letters, text)) for letters in ("[\u3040-\u30ff]", "[\u4e00-\u9fff]"))
     if kana > 0.05 * len(text):

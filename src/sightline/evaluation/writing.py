@@ -26,7 +26,7 @@ from ..decoders.sampling import Sampling
 from ..objectives.filling import fill
 from ..objectives.model import Model
 from ..objectives.pen import Text
-from ..objectives.translating import translate
+from ..objectives.translating import translate, writes_targets
 from ..objectives.writing import generate
 from .passage import Passage
 from .score import Measured
@@ -96,7 +96,7 @@ def _targets(model: Model, passages: Sequence[Passage]) -> Writing:
     """The likeliest target of each source: by a family of pairs, or by one that goes on behind a source."""
     sources = [passage.left for passage in passages]
     objective = model.objective
-    if objective.reads != "pairs" and (objective.writes_from != "left" or "continuation" not in objective.columns):
+    if not writes_targets(objective):
         why = f"{objective.family} writes no target behind a source"
         return Writing(tuple(Measured.none(name, _unit(name), "task", "writing", why) for name in NAMES), ())
     texts = translate(model, sources, of_texts=objective.reads != "pairs")

@@ -4,13 +4,14 @@ Only this room reads and writes model folders. Weights are safetensors; nothing 
 """
 
 from .architectures import ARCHITECTURES
-from .folder import load, located, model_fingerprint, noted, ours, save
+from .folder import learned_pairs, load, located, model_fingerprint, noted, ours, save
 from .form import Form
 from .weights import weights_fingerprint
 
 __all__ = [
     "ARCHITECTURES",
     "Form",
+    "learned_pairs",
     "load",
     "located",
     "model_fingerprint",

@@ -102,6 +102,11 @@ def model_fingerprint(folder: Path) -> str:
     return fingerprint(weights_fingerprint(folder), *told)
 
 
+def learned_pairs(folder: Path) -> bool:
+    """Whether the model of a folder was trained on pairs, whatever its family usually reads."""
+    return ours(folder) and bool(noted(folder).get("recipe", {}).get("pairs", False))
+
+
 def save(
     model: Model,
     folder: Path | str,

@@ -12,6 +12,7 @@ from ..decoders.policy import Beam, Policy
 from ..decoders.sampling import GREEDY, Sampling
 from ..errors import SightlineError
 from ..progress import bar
+from .base import Objective
 from .drafting import DRAFTED, LOOKAHEAD, Ahead, Drafts
 from .lengths import by_lengths, without_repeats
 from .model import Model
@@ -20,6 +21,11 @@ from .pen import Course, Ids, Pen, Text, must_write, reading
 BEAMS = 5  # Kasai et al. (2021)
 SLOTS = 8192  # of sources and targets written together, of all beams
 LONGER = 16  # tokens that a target may have beyond twice its source's
+
+
+def writes_targets(objective: Objective) -> bool:
+    """Whether a family that learned pairs writes a target: as a family of pairs, or behind the source."""
+    return objective.reads == "pairs" or (objective.writes_from == "left" and "continuation" in objective.columns)
 
 
 def translate(
@@ -70,9 +76,10 @@ def translate(
     SightlineError : a family that reads no pairs, settings that make no sense, or a source beyond the context.
     """
     must_write(model)
-    if model.objective.reads != "pairs" and not of_texts:
+    if not (writes_targets(model.objective) if of_texts else model.objective.reads == "pairs"):
         raise SightlineError(
-            f"{model.objective.family} was not trained on pairs", "Use a model of seq2seq or its like, or generate"
+            f"{model.objective.family} was not trained on pairs, or writes no target behind a source",
+            "Use a model of seq2seq or its like, or generate",
         )
     if length < 0 or slots < 1:
         raise SightlineError(f"a length of {length} in {slots} slots writes nothing", "Use 0 for the usual, or more")

@@ -11,6 +11,7 @@ mean of the words' own vectors. Devlin et al., BERT (2018); Radford et al., GPT 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -34,7 +35,49 @@ Tune = Literal["full", "frozen", "lora"]
 LOOKED = 256  # places over which the sight is looked at
 
 
-class Tuned(nn.Module):
+class Tuned(nn.Module, ABC):
+    """A model that learns a task, and which of its weights do.
+
+    Parameters
+    ----------
+    model : as it is read while it learns. whole : as it is kept, over the same weights.
+    tune : of the stack: all of it, nothing, or adapters of low rank. seed : of the adapters.
+
+    Raises
+    ------
+    SightlineError : adapters do not fit the stack.
+    """
+
+    def __init__(self, model: Model, whole: Model, tune: Tune, rank: int, alpha: float, seed: int) -> None:
+        super().__init__()
+        if tune not in get_args(Tune):
+            raise SightlineError(f"there is no way to tune named {tune!r}", f"Choose {', '.join(get_args(Tune))}")
+        self.model, self.tune = model, tune
+        self._kept_as = (whole,)  # no part of this module: its weights are the model's
+        self.model.requires_grad_(False)  # its own head, and a generator, learn only where a task asks them
+        if tune == "full":
+            self.model.stack.requires_grad_(True)
+        elif tune == "lora":
+            lora.adapt(self.model.stack, rank, alpha, 0.0, torch.Generator().manual_seed(seed))
+
+    @property
+    @abstractmethod
+    def represents(self) -> str:
+        """What stands for a text and for a word, or how a target is written, in words."""
+
+    @property
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """What learns, by name."""
+        return [(name, weight) for name, weight in self.named_parameters() if weight.requires_grad]
+
+    def whole(self) -> Model:
+        """The model as it is kept, adapters folded in."""
+        if self.tune == "lora":
+            lora.merge(self.model.stack)
+        return self._kept_as[0]
+
+
+class Headed(Tuned):
     """Outputs for texts, words or places, over the states of a model.
 
     Parameters
@@ -42,8 +85,7 @@ class Tuned(nn.Module):
     model : its stack is read with both sides given where the family can be (``Model.two_sided``).
     outputs : classes, tags, 1 for a number, 2 for pointers.
     pool : what stands for a text, or for a word among its tokens; auto: by the rule above, and a word's mean.
-    tune : of the stack: all of it, nothing, or adapters of low rank.
-    seed : of the head, and of the adapters.
+    tune, rank, alpha : see ``Tuned``. dropout : of what enters the head. seed : of the head, and of the adapters.
 
     Raises
     ------
@@ -54,27 +96,17 @@ class Tuned(nn.Module):
         self, model: Model, outputs: int, *, pool: Pool | Literal["auto"] = "auto", tune: Tune = "full", rank: int = 8,
         alpha: float = 16.0, dropout: float = 0.1, seed: int = 0,
     ) -> None:  # fmt: skip
-        super().__init__()
         if model.numbers or not isinstance(model.stack, Transformer | Pair | Two | Bag):
             raise SightlineError(
                 f"{model.objective.family} keeps no states that a head could learn from", "Use another family"
             )
-        if tune not in get_args(Tune):
-            raise SightlineError(f"there is no way to tune named {tune!r}", f"Choose {', '.join(get_args(Tune))}")
-        self.model = model.two_sided
-        self.tune: Tune = tune
+        super().__init__(model.two_sided, model, tune, rank, alpha, seed)
         self.pool = pooled_by(self.model) if pool == "auto" else pool
         self.word_pool: Pool = "mean" if pool == "auto" else pool
-        generator = torch.Generator().manual_seed(seed)
-        self.model.requires_grad_(False)  # its own head, and a generator, are no part of this
-        if tune == "full":
-            self.model.stack.requires_grad_(True)
-        elif tune == "lora":
-            lora.adapt(self.model.stack, rank, alpha, 0.0, generator)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self._width(), outputs)
         with torch.no_grad():
-            self.head.weight.normal_(0, 0.02, generator=generator)
+            self.head.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(seed))
             self.head.bias.zero_()
         self.kept: dict[str, list[Tensor]] = {}  # vectors of a frozen stack, by side
         self.to(model.device)
@@ -82,11 +114,6 @@ class Tuned(nn.Module):
     @torch.no_grad()
     def _width(self) -> int:
         return int(self.places(_looked_at(self.model, 2))[0].shape[2])
-
-    @property
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """What learns, by name: the head, and of the stack what ``tune`` says."""
-        return [(name, weight) for name, weight in self.named_parameters() if weight.requires_grad]
 
     def _states(self, rows: Rows) -> tuple[Tensor, View]:
         view = self.model.objective.read(rows)
@@ -144,7 +171,6 @@ class Tuned(nn.Module):
 
     @property
     def represents(self) -> str:
-        """What stands for a text and for a word, in words."""
         of = (
             "each direction's "
             if isinstance(self.model.stack, Pair)
@@ -154,12 +180,6 @@ class Tuned(nn.Module):
         )
         words = {"mean": "mean state", "last": "last state", "first": "first state"}
         return f"texts by {of}{words[self.pool]}, words by their tokens' {words[self.word_pool]}"
-
-    def whole(self) -> Model:
-        """The model as it was learned, adapters folded in."""
-        if self.tune == "lora":
-            lora.merge(self.model.stack)
-        return self.model
 
 
 def pooled_by(model: Model) -> Pool:

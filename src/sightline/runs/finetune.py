@@ -16,16 +16,18 @@ import tyro
 from ..errors import SightlineError, Stopped
 from ..files import locked, read_json, whole_file, write_json
 from ..progress import say
+from .ready import quoted
 
 if TYPE_CHECKING:
     from ..data.examples import Examples
-    from ..evaluation.labelling import Answer, Labelling
     from ..evaluation.score import Score
+    from ..evaluation.teaching import Answer, Teaching
     from ..objectives.model import Model
     from ..objectives.tuned import Tuned
     from ..training.finetuning import Tuning
 
 SETTINGS, RESULTS, PREDICTIONS = "finetune.json", "results.json", "predictions.jsonl"
+TASK, HEAD = "task.json", "head.safetensors"
 WIDTH = 768  # of BERT-base, at which 5e-5 is the published rate
 RATE, FROZEN_RATE = 5e-5, 3e-3
 HEAD_TIMES, LORA_TIMES = 3.0, 10.0  # the stack's rate
@@ -98,13 +100,14 @@ def finetune(
     dtype: Literal["auto", "float32", "bfloat16"] = "float32",
     json: Path | None = None,
 ) -> Finetuned:
-    """Fine-tune a model of any family with states on labelled items, and measure it on test.
+    """Fine-tune a model of any family on labelled items or on targets of sources, and measure it on test.
 
     Examples:
         sightline finetune runs/mine reviews/ --out runs/reviews
         sightline finetune runs/mine cola/ --columns text=4,label=2 --train in_domain_train.tsv --dev in_domain_dev.tsv
         sightline finetune runs/mine pairs.csv --columns text=premise,pair=hypothesis,label=gold --tune lora
         sightline finetune runs/mine ewt/ --columns tags=5 --tune frozen --seeds 5
+        sightline finetune runs/mine summaries.jsonl --task text --columns source=article,target=summary
 
     Args:
         model: a model folder, or the folder of a run.
@@ -170,14 +173,17 @@ def finetune(
         raise Stopped(f"Stopped. To continue, give the same command again (it goes on in {folder}).") from stop
     if json is not None:
         write_json(Path(json), results)
-    given = f"sightline finetune {shlex.quote(str(model))} {shlex.quote(str(data))}"
-    given += "".join(
-        f" --{name} {value}"
-        for name, value in (("columns", columns), ("train", train), ("dev", dev), ("test", test))
-        if value
-    )
-    other = "--from-scratch" if not from_scratch else "--tune frozen"
-    return Finetuned(folder, folder / "model", results, scores, f"{given} {other}")
+    if found.task == "text":
+        following = f"sightline translate {shlex.quote(str(folder))} {quoted(found.test[0].text)}"
+    else:
+        following = f"sightline finetune {shlex.quote(str(model))} {shlex.quote(str(data))}"
+        following += "".join(
+            f" --{name} {value}"
+            for name, value in (("columns", columns), ("train", train), ("dev", dev), ("test", test))
+            if value
+        )
+        following += " --from-scratch" if not from_scratch else " --tune frozen"
+    return Finetuned(folder, folder / "model", results, scores, following)
 
 
 def _sound(settings: Mapping[str, Any]) -> None:
@@ -193,25 +199,31 @@ def _sound(settings: Mapping[str, Any]) -> None:
             raise SightlineError(f"--{name} {settings[name]:g} is no share", "Give 0 or more, and less than 1")
 
 
+def teaching(examples: Examples, model: Model, told: Mapping[str, float] | None = None) -> Teaching[Any]:
+    """What the items of a task are to a model; for targets it is used up.
+
+    ``told`` : the numbers of train that answers need, where nothing is learned any more.
+    """
+    from ..evaluation.labelling import Classifying, Regressing, Tagging
+    from ..evaluation.pointing import Pointing
+    from ..evaluation.telling import Telling
+
+    kinds: dict[str, Callable[[Examples, Model, Any], Teaching[Any]]] = {
+        "classify": Classifying, "regress": Regressing, "tag": Tagging, "spans": Pointing, "text": Telling
+    }  # fmt: skip
+    return kinds[examples.task](examples, model, told)
+
+
 class _Work:
     """A model, a task's items and settings: what every seed begins with."""
 
     def __init__(self, model: Path, examples: Examples, settings: dict[str, Any], device: str) -> None:
         from .. import hub
-        from ..evaluation.labelling import Classifying, Regressing, Tagging
-        from ..evaluation.pointing import Pointing
 
-        kinds: dict[str, Callable[[Examples, Model], Labelling]] = {
-            "classify": Classifying, "regress": Regressing, "tag": Tagging, "spans": Pointing
-        }  # fmt: skip
-        self.path, self.examples, self.settings, self.device = hub.located(model), examples, settings, device
-        if examples.task not in kinds:
-            raise SightlineError(
-                "targets of sources are learned as pairs, not as labels",
-                f"Use sightline train FAMILY DATA --from {shlex.quote(str(model))}, and sightline translate on its run",
-            )
-        self.labelling = kinds[examples.task](examples, self._model(None))
-        for note in self.labelling.notes:
+        self.path, self.settings, self.device = hub.located(model), settings, device
+        self.teaching = teaching(examples, self._model(None))
+        self.examples = self.teaching.examples
+        for note in self.teaching.notes:
             say(note)
         self.mark = hub.model_fingerprint(self.path)
 
@@ -225,11 +237,10 @@ class _Work:
             found = renewed(found, seed)
         return found.to(self.device)
 
-    def _tuned(self, seed: int) -> tuple[Model, Tuned]:
-        from ..objectives.tuned import Tuned
-
-        base, own = self._model(seed), ("pool", "tune", "rank", "alpha", "dropout")
-        return base, Tuned(base, self.labelling.outputs, seed=seed, **{name: self.settings[name] for name in own})
+    def _tuned(self, seed: int) -> Tuned:
+        own = ("pool", "tune", "rank", "alpha", "dropout")
+        how = {name: self.settings[name] for name in own}
+        return cast("Tuned", self.teaching.tuned(self._model(seed), seed=seed, **how))
 
     def claims(self, folder: Path) -> None:
         """Take a folder that is new, or of just this work; another's is refused with what differs."""
@@ -254,21 +265,21 @@ class _Work:
         place = folder / f"seed-{seed}"
         if (place / "done.json").exists():
             return
-        base, tuned = self._tuned(seed)
-        task = self.labelling
+        tuned, task = self._tuned(seed), self.teaching
+        parameters = sum(one.numel() for _, one in tuned.trained)  # before adapters are folded in
         course = finetuned(
-            tuned, task.lengths, partial(task.loss, tuned), lambda: task.chooses(task.answers(tuned, "dev")),
-            self._tuning(base), place / "checkpoints", seed=seed, title=f"seed {seed}",
+            tuned, task.lengths, partial(task.loss, tuned), partial(task.dev, tuned), self._tuning(tuned.model),
+            place / "checkpoints", seed=seed, title=f"seed {seed}",
         )  # fmt: skip
         answers = task.answers(tuned, "test")
         with whole_file(place / PREDICTIONS, "w") as handle:
             for line in self._lines(answers, seed):
                 handle.write(dumps(line, ensure_ascii=False) + "\n")
-        head = folder / "head.json"
-        if not head.exists() or read_json(head)["best_dev"] < course.best:
-            self._kept(folder, base, tuned, seed, course.best)
-        record = {"seed": seed, **course.record(), "parameters": sum(one.numel() for _, one in tuned.trained)}
-        write_json(place / "done.json", record | {"represents": tuned.represents})
+        kept = folder / TASK
+        if not kept.exists() or read_json(kept)["best_dev"] < course.best:
+            self._kept(folder, tuned, seed, course.best)
+        record = {"seed": seed, **course.record(), "parameters": parameters, "represents": tuned.represents}
+        write_json(place / "done.json", record)
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
 
     def _tuning(self, base: Model) -> Tuning:
@@ -283,35 +294,34 @@ class _Work:
         own = ("epochs", "batch", "warmup", "decay", "patience", "dtype")
         return Tuning(rate=rate, head_rate=head, **{name: chosen[name] for name in own})
 
-    def _kept(self, folder: Path, base: Model, tuned: Tuned, seed: int, best: float) -> None:
-        """The model folder of a seed, and beside it its head: weights, and what its outputs mean."""
-        from safetensors.torch import save
-
+    def _kept(self, folder: Path, tuned: Tuned, seed: int, best: float) -> None:
+        """The model folder of a seed, and beside it its head, if it has one, and what its outputs mean."""
         from .. import hub
+        from ..objectives.tuned import Headed
 
-        with whole_file(folder / "head.safetensors") as handle:
-            state = {name: value.detach().cpu().contiguous() for name, value in tuned.head.state_dict().items()}
-            handle.write(save(state))
-        tuned.whole()
-        hub.save(base, folder / "model", recipe={"finetune": {key: str(value) for key, value in self.settings.items()}})
-        told = {
-            "task": self.examples.task,
-            "labels": list(self.examples.labels),
-            "pool": tuned.pool,
-            "word_pool": tuned.word_pool,
-        }
-        write_json(folder / "head.json", told | {"seed": seed, "best_dev": best} | self.labelling.scale)
+        if isinstance(tuned, Headed):
+            from safetensors.torch import save
+
+            with whole_file(folder / HEAD) as handle:
+                state = {name: value.detach().cpu().contiguous() for name, value in tuned.head.state_dict().items()}
+                handle.write(save(state))
+        recipe: dict[str, Any] = {"finetune": {key: str(value) for key, value in self.settings.items()}}
+        if self.examples.task == "text":
+            recipe["pairs"] = True
+        hub.save(tuned.whole(), folder / "model", recipe=recipe)
+        told = {"task": self.examples.task, "labels": list(self.examples.labels), "pool": self.settings["pool"]}
+        write_json(folder / TASK, told | {"told": dict(self.teaching.told), "seed": seed, "best_dev": best})
 
     def _lines(self, answers: Sequence[Answer], seed: int) -> Iterator[dict[str, Any]]:
         for item, answer, shared in zip(self.examples.test, answers, self.examples.shared, strict=True):
             yield {
-                "item": item.id, "group": "", "gold": self.labelling.gold(item), "predicted": answer.predicted,
+                "item": item.id, "group": "", "gold": self.teaching.gold(item), "predicted": answer.predicted,
                 "correct": answer.correct, "scores": list(answer.scores), "seed": seed, "in_train": shared,
             }  # fmt: skip
 
     def results(self, folder: Path, seeds: Sequence[int]) -> tuple[dict[str, Any], tuple[Score, ...]]:
         """Join the seeds: all answers in one file, and figures with intervals over items and seeds."""
-        from ..evaluation.labelling import Answer
+        from ..evaluation.teaching import Answer
 
         test, told = self.examples.test, list[list[Answer]]()
         with whole_file(folder / PREDICTIONS, "w") as handle:
@@ -320,21 +330,21 @@ class _Work:
                 handle.writelines(lines)
                 records = [loads(line) for line in lines]
                 told.append([Answer(one["predicted"], one["correct"], tuple(one["scores"])) for one in records])
-        scores = tuple(self.labelling.figures(test, told))
+        scores = tuple(self.teaching.figures(test, told))
         clean = [at for at, shared in enumerate(self.examples.shared) if not shared]
         without: list[Score] = []
         if 0 < len(clean) < len(test):
             some = [[answers[at] for at in clean] for answers in told]
-            without = self.labelling.figures([test[at] for at in clean], some)
+            without = self.teaching.figures([test[at] for at in clean], some)
         done = [read_json(folder / f"seed-{seed}" / "done.json") for seed in seeds]
         base = self._model(None)
         record = {
             "family": base.objective.family, "model": str(self.path), **self.settings,
-            "represents": done[0]["represents"], "chosen_by": self.labelling.by,
+            "represents": done[0]["represents"], "chosen_by": self.teaching.by,
             "items": {side: len(getattr(self.examples, side)) for side in ("train", "dev", "test")},
-            "shared": len(test) - len(clean), "notes": [*self.examples.notes, *self.labelling.notes],
+            "shared": len(test) - len(clean), "notes": [*self.examples.notes, *self.teaching.notes],
             "scores": [one.record() for one in scores], "without_shared": [one.record() for one in without],
-            "floor": [one.record() for one in self.labelling.figures(test, [self.labelling.floor(test)])],
+            "floor": [one.record() for one in self.teaching.figures(test, [self.teaching.floor(test)])],
             "seeds": done,
         }  # fmt: skip
         write_json(folder / RESULTS, record)

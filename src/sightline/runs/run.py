@@ -61,7 +61,8 @@ def kept(ground: Ground, recipe: Recipe, model: Model, folder: Path) -> None:
     from .. import hub
 
     model.eval()
-    hub.save(model, folder / "model", recipe=_tables(recipe), data_fingerprint=ground.source.fingerprint)
+    pairs = {"pairs": True} if ground.corpus.kind == "pairs" else {}  # which a family of texts does not tell by itself
+    hub.save(model, folder / "model", recipe=_tables(recipe) | pairs, data_fingerprint=ground.source.fingerprint)
 
 
 def _tables(recipe: Recipe) -> dict[str, Any]:

@@ -1,25 +1,27 @@
-"""Long work over many texts in pieces that are kept, so that what was done is never done again."""
+"""Long work over many texts or items in pieces that are kept, so that what was done is never done again."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import SightlineError
 from ..files import read_json, write_json
 
-EACH = 1000  # texts of a shard: what a kill loses at most
+Item = TypeVar("Item")
+EACH = 1000  # items of a shard: what a kill loses at most
 
 
 def in_shards(
-    texts: Sequence[str], folder: Path, made_of: str, work: Callable[[Sequence[str]], list[str]], each: int = EACH
+    items: Sequence[Item], folder: Path, made_of: str, work: Callable[[Sequence[Item]], list[str]], each: int = EACH
 ) -> Iterator[str]:
-    """What ``work`` makes of every text, in order; shards that lie in ``folder`` already are taken from there.
+    """What ``work`` makes of every item, in order; shards that lie in ``folder`` already are taken from there.
 
     Parameters
     ----------
-    made_of : fingerprint of the texts and of all that decides what becomes of them.
+    made_of : fingerprint of the items and of all that decides what becomes of them.
 
     Raises
     ------
@@ -34,14 +36,14 @@ def in_shards(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(mark, made_of)
-    for start in range(0, len(texts), each):
-        part = texts[start : start + each]
+    for start in range(0, len(items), each):
+        part = items[start : start + each]
         path = folder / f"shard-{start // each:06d}.json"
         if not path.exists():
             write_json(path, work(part))
         done = read_json(path)
         if len(done) != len(part):
-            raise SightlineError(f"{path} holds {len(done)} texts of {len(part)}", "Remove it and give the same again")
+            raise SightlineError(f"{path} holds {len(done)} items of {len(part)}", "Remove it and give the same again")
         yield from done
 
 

@@ -221,7 +221,7 @@ def train(
     verb = "fill" if record["writes_from"] == "both" else "generate"
     verb = verb if record.get("writes", True) else "embed"
     command = f"sightline {verb} {shlex.quote(str(path))}"
-    if record.get("reads") == "pairs":
+    if not numbers and ground.corpus.kind == "pairs" and _writes_targets(ground, wanted):
         command = f"sightline translate {shlex.quote(str(path))} {shlex.quote(wanted.source.corpus)}"
         command += f" --sides {wanted.source.sides}" if wanted.source.sides else ""
     if numbers:
@@ -261,6 +261,14 @@ def _from_recipe(path: Path, given: Mapping[str, Any]) -> Recipe:
     if given["corpus"] is not None:
         wanted = replace(wanted, source=replace(wanted.source, corpus=given["corpus"]))
     return wanted
+
+
+def _writes_targets(ground: Any, wanted: Recipe) -> bool:
+    """Whether the family, as it was set, writes targets of sources."""
+    from ..objectives.translating import writes_targets
+    from .ground import objective_for
+
+    return writes_targets(objective_for(wanted.family, ground.tokenizer, wanted.fields))
 
 
 def _whole(path: Path) -> bool:

@@ -120,7 +120,7 @@ def translate(
         json: also write sources, targets and scores to this file.
     """
     from ..evaluation.translation import translation_scores
-    from ..hub import weights_fingerprint
+    from ..hub import learned_pairs, weights_fingerprint
     from ..objectives.translating import translate as written
 
     given, truths = sources_of(several(sources), part, sides)
@@ -134,10 +134,11 @@ def translate(
     tokens, rounds = 0, 0
     on = device, threads, dtype
     with ready(folder, "", *on) as (path, model), drafting(drafter, *on) as drafts:
+        behind = model.objective.reads != "pairs" and learned_pairs(path)
 
         def work(few: Sequence[str]) -> list[str]:
             nonlocal tokens, rounds
-            found = written(model, few, **settings, drafter=drafts, lookahead=lookahead, slots=slots)
+            found = written(model, few, **settings, drafter=drafts, lookahead=lookahead, slots=slots, of_texts=behind)
             how[:] = [found[0].how]
             tokens, rounds = tokens + sum(one.tokens for one in found), rounds + sum(one.rounds for one in found)
             return [_line(text.text) for text in found]
