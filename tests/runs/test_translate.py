@@ -168,7 +168,7 @@ def test_bad_input(words: list[str], message: str, finished: Path, capsys: pytes
     assert message in capsys.readouterr().err
 
 
-def test_families_of_pairs_want_pairs_and_others_do_not_translate(
+def test_families_of_pairs_want_pairs_and_others_must_have_learned_them(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], page: str
 ) -> None:
     text = tmp_path / "page.txt"
@@ -176,5 +176,11 @@ def test_families_of_pairs_want_pairs_and_others_do_not_translate(
     assert main(["train", "seq2seq", str(text), *OPTIONS, "--out", str(tmp_path / "no")]) == 2
     assert "seq2seq reads pairs, and this is a text" in capsys.readouterr().err
     assert main(["train", "causal", str(corpus), *OPTIONS, "--out", str(tmp_path / "causal")]) == 0
-    assert main(["translate", str(tmp_path / "causal"), "one"]) == 2
-    assert "was not trained on pairs" in capsys.readouterr().err
+    assert "next: sightline translate" in capsys.readouterr().out
+    assert main(["translate", str(tmp_path / "causal"), "one"]) == 0  # behind the source
+    for family, data in (("causal", text), ("masked", corpus)):  # texts alone; pairs, but no way to go on
+        out = tmp_path / f"{family}-of-{data.stem}"
+        assert main(["train", family, str(data), *OPTIONS, "--out", str(out)]) == 0
+        capsys.readouterr()
+        assert main(["translate", str(out), "one"]) == 2
+        assert f"{family} was not trained on pairs, or writes no target" in capsys.readouterr().err
