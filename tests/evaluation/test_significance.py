@@ -17,7 +17,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from sightline.evaluation.bootstrap import wilson
 from sightline.evaluation.effects import as_means, difference_effect, mean_effect
-from sightline.evaluation.significance import adjusted, detectable, detectable_mean, mcnemar
+from sightline.evaluation.significance import adjusted, detectable, detectable_beside, detectable_mean, mcnemar
 
 
 def answers(only_first: int, only_second: int, both: int = 30, neither: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +89,26 @@ def test_what_is_detectable_is_found_that_often_by_the_test_itself() -> None:
     p = {split: mcnemar(*answers(*split, 0, n - sum(split))).p for split in {(one, two) for one, two, _ in drawn}}
     found = np.mean([p[one, two] < 0.05 for one, two, _ in drawn])
     assert 0.74 < found < 0.83, "the exact test errs on the careful side"
+
+
+@pytest.mark.parametrize(("right", "n"), [(0.9, 300), (0.2, 400)])
+def test_one_models_accuracy_sharpens_what_is_detectable(right: float, n: int) -> None:
+    found, worst = detectable_beside(n, right), detectable(n)
+    assert found is not None and worst is not None and found < 0.9 * worst
+    other = right - found if right > 0.5 else right + found  # the one nearer to a half
+    assert found == pytest.approx(detectable(n, right * (1 - other) + other * (1 - right)))
+    draws = np.random.default_rng(0)
+    p = [mcnemar(draws.random(n) < right, draws.random(n) < other, "mid").p for _ in range(1500)]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.8, abs=0.03)
+
+
+def test_edges_of_what_is_detectable_beside_a_model() -> None:
+    assert detectable_beside(300, 0.5) == detectable(300)
+    assert detectable_beside(5, 0.9) is None
+    perfect = detectable_beside(300, 1.0)
+    assert perfect is not None and 0 < perfect < 0.03
+    with pytest.raises(ValueError, match="an accuracy is a share"):
+        detectable_beside(300, 76.0)
 
 
 def test_what_a_mean_finds() -> None:

@@ -120,6 +120,13 @@ def test_what_cannot_be_laid_beside_words_is_one_clear_line(tokenizer: Tokenizer
     with pytest.raises(SightlineError, match="ngram keeps no states"):
         counted = model_of(NGram, tokenizer)
         word_vectors(counted, SENTENCES[:1])
-    lossy = train_tokenizer(["The river rises slowly."], "wordpiece", 192)
-    with pytest.raises(SightlineError, match="which bytes a token stands for"):
-        word_vectors(model_of(Causal, lossy), SENTENCES[:1])
+
+
+def test_words_of_a_tokenizer_that_drops_spaces_have_their_own_tokens() -> None:
+    tokenizer = train_tokenizer(["The river rises slowly."], "wordpiece", 192)
+    model = model_of(Causal, tokenizer)
+    (table, *_) = word_vectors(model, SENTENCES[:1])
+    weights = model.stack.embedding.weight  # type: ignore[union-attr]
+    for at, word in enumerate(SENTENCES[0].words):
+        expected = weights[torch.from_numpy(tokenizer.encode(word))].mean(0)  # type: ignore[index]
+        assert np.allclose(table[at], expected.detach().numpy(), atol=1e-5)

@@ -138,6 +138,17 @@ def test_a_text_that_goes_on_begins_with_no_space_of_its_own(folders: dict[str, 
         assert b"".join(tokenizer.pieces[id] for id in tokenizer.encode_on(" sat")) == b" sat"
 
 
+@pytest.mark.parametrize("name", ["gpt2", "chat", "bert", "words", "sentencepiece", "t5"])
+def test_tokens_tell_their_characters(folders: dict[str, Path], name: str) -> None:
+    text = "On the mat, 的确 naïve:  The CAT!"
+    ids, first, last = hub.load(folders[name]).tokenizer.stretches(text)
+    assert ids.tolist() == hub.load(folders[name]).tokenizer.encode(text).tolist()
+    for word in ("On", "mat", "的确", "naïve", "CAT"):
+        start = text.index(word)
+        begin, end = last.searchsorted(start, side="right"), first.searchsorted(start + len(word))
+        assert text[first[begin] : last[end - 1]].strip() == word
+
+
 NAMES = ("gpt2", "merges", "chat", "bert", "words", "sentencepiece", "t5")
 FAMILY = {"bert": "masked", "words": "masked", "t5": "denoise"}
 

@@ -89,6 +89,27 @@ def test_classes_by_layer(runs: Path, texts: Path, tmp_path: Path, capsys: pytes
         sl.probe(runs / "causal", texts, columns="text=sentence,label=verdict", out=out, **HERE)
 
 
+def test_pairs_are_read_as_finetune_reads_them(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sightline.evaluation import probing
+
+    read, plain = list[list[int]](), probing.line_vectors
+
+    def watched(model: Any, ids: Any) -> Any:
+        read.extend(one.tolist() for one in ids)
+        return plain(model, ids)
+
+    monkeypatch.setattr(probing, "line_vectors", watched)
+    rows = [f"{'ab'[at % 2] * 3} {at},{'ba'[at % 3 % 2] * 40},{at % 2}\n" for at in range(40)]
+    (tmp_path / "pairs.csv").write_text("text,pair,label\n" + "".join(rows), encoding="utf-8")
+    found = sl.probe(runs / "masked", tmp_path / "pairs.csv", out=tmp_path / "out", **HERE)
+    model = hub.load(runs / "masked")
+    marks, encode = model.objective.vocabulary, model.tokenizer.encode
+    first = [marks.bos, *encode("aaa 0"), marks.sep, *encode("b" * 24), marks.eos]
+    assert first in read and len(first) == model.context == 32, "the longer side was cut"
+    assert found.results["notes"][-1] == "40 texts were cut at the context of 32 tokens"
+    assert found.results["layers"][found.results["best"]]["test"]["value"] == 1.0
+
+
 def test_two_probes_are_compared_item_by_item(runs: Path, texts: Path, tmp_path: Path) -> None:
     for name in ("causal", "masked"):
         sl.probe(runs / name, texts, columns="text=sentence,label=verdict", out=tmp_path / name, **HERE)

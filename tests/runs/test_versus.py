@@ -130,14 +130,24 @@ def test_less_is_better_where_bits_are_counted(tmp_path: Path) -> None:
     assert found.difference.value == pytest.approx(-0.3) and found.verdict() == "A is better"
 
 
+def suite(path: Path, n: int = N, subsets: int = 1) -> str:
+    """A file of minimal pairs."""
+    pairs = ({"UID": f"g{at % subsets}", "sentence_good": "a", "sentence_bad": f"b {at}"} for at in range(n))
+    path.write_text("".join(json.dumps(one) + "\n" for one in pairs), encoding="utf-8")
+    return str(path)
+
+
 def test_both_are_asked_a_suite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[tuple[str, Any]] = []
 
     def evaluate(model: Path, suites: tuple[Path, ...], *, out: Path | None = None, **settings: Any) -> Any:
+        told = capsys.readouterr().err
         if asked:
-            assert "verbs: 200 items find" in capsys.readouterr().err, "told before B is asked"
+            assert "verbs: 200 items find a difference of 13.6 points from A, right in 69.5%" in told
+        else:
+            assert "verbs: 200 items find a difference of 13.9 points (power 0.8" in told, "before A is asked"
         asked.append((str(model), out))
         right = answers(0.75 if str(model) == "one" else 0.45, len(asked))
         like = ("accuracy", "of 1", "task", "accuracy")
@@ -145,11 +155,37 @@ def test_both_are_asked_a_suite(
         return SimpleNamespace(tasks=tasks, refused={})
 
     monkeypatch.setattr(sl, "evaluate", evaluate, raising=False)
-    found = sl.versus("one", "two", on="suite", out=tmp_path)
+    found = sl.versus("one", "two", on=suite(tmp_path / "verbs.jsonl"), out=tmp_path)
     assert asked == [("one", tmp_path / "A"), ("two", tmp_path / "B")]
     assert [one.task for one in found.contrasts] == ["verbs"] and found.contrasts[0].verdict() == "A is better"
     assert "bits: not compared (it has no likelihood)" in str(found)
     assert json.loads((tmp_path / "versus.json").read_text())["before"] == list(found.before)
+    assert len(found.before) == 2
+    with pytest.raises(SightlineError, match="nowhere does not exist"):
+        sl.versus("one", "two", on="nowhere")
+    assert len(asked) == 2, "nobody was asked"
+
+
+def test_sizes_are_told_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sl, "evaluate", evaluate, raising=False)
+    suite(tmp_path / "verbs.jsonl", subsets=4)
+    suite(tmp_path / "nouns.jsonl", 90)
+    (tmp_path / "page.txt").write_text("A text is cut into pieces, whose number is not known yet.", encoding="utf-8")
+    for more, wanted in (
+        ({}, ["nouns: 90 items find a difference of 20.6", "verbs: 200 items find a difference of 13.9"]),
+        ({"limit": 90}, ["2 tasks: 90 items each find a difference of 20.6"]),
+        ({"groups": True}, ["nouns: 90 items find a difference of 20.6", "4 tasks: 50 items each find"]),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            sl.versus("one", "two", on=str(tmp_path), **more)  # type: ignore[arg-type]
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == len(wanted)
+        assert all(part in line for part, line in zip(wanted, told, strict=True))
 
 
 def test_subsets_are_tasks_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +211,8 @@ def test_subsets_are_tasks_of_their_own(tmp_path: Path, monkeypatch: pytest.Monk
         )
 
     monkeypatch.setattr(sl, "evaluate", evaluate, raising=False)
-    assert [one.task for one in sl.versus("x", "yy", on="z", groups=True).contrasts] == ["pairs: one", "pairs: two"]
+    found = sl.versus("x", "yy", on=suite(tmp_path / "pairs.jsonl"), groups=True)
+    assert [one.task for one in found.contrasts] == ["pairs: one", "pairs: two"]
 
 
 def test_what_does_not_match_is_told(tmp_path: Path) -> None:

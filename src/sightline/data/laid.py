@@ -114,20 +114,12 @@ def _spelled(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Ids with marks, and each word's tokens [first, last); a word of no token takes the one before it."""
     spaces = ["", *(" " if spaced(one, two) else "" for one, two in itertools.pairwise(words))]
-    begins = int(tokenizer.vocabulary.bos >= 0)
-    if not tokenizer.lossless:  # such tokenizers cut at spaces anyway: word after word
-        each = tokenizer.encode_batch(list(words))
-        ids = _between(np.concatenate(each), tokenizer)
-        last = begins + np.cumsum([len(one) for one in each])
-        first = np.concatenate([[begins], last[:-1]])
-    else:
-        ids = _between(tokenizer.encode("".join(a + b for a, b in zip(spaces, words, strict=True))), tokenizer)
-        ends = np.cumsum([len(tokenizer.pieces[id]) for id in ids])
-        sizes = np.array([len(word.encode()) for word in words])
-        stops = np.cumsum(sizes + np.array([len(space) for space in spaces]))
-        first = np.searchsorted(ends, stops - sizes, side="right")
-        last = np.searchsorted(ends, stops, side="left") + 1
-    last = np.clip(last, 1, len(ids))
+    inside, begins, ends = tokenizer.stretches("".join(a + b for a, b in zip(spaces, words, strict=True)))
+    ids, marks = _between(inside, tokenizer), int(tokenizer.vocabulary.bos >= 0)
+    sizes = np.array([len(word) for word in words])
+    stops = np.cumsum(sizes + np.array([len(space) for space in spaces]))
+    first = marks + np.searchsorted(ends, stops - sizes, side="right")
+    last = np.clip(marks + np.searchsorted(begins, stops, side="left"), 1, len(ids))
     return ids, np.minimum(first, last - 1).astype(np.int64), last.astype(np.int64)
 
 
@@ -151,48 +143,45 @@ def _between(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:
 
 def contexts_laid(
     items: Sequence[Example], tokenizer: Tokenizer, context: int, sep: int
-) -> tuple[list[Laid], list[NDArray[np.int64]]]:
+) -> tuple[list[Laid], list[tuple[int, int]]]:
     """Questions with their contexts, long ones in windows that overlap by half.
 
-    Of a line ``first`` and ``last`` are the bytes [first, last) of the context that each of its tokens stands for, and
-    ``begin`` is the place of the first of these tokens.
+    Of a line ``first`` and ``last`` are the characters [first, last) of the context that each of its tokens stands for,
+    and ``begin`` is the place of the first of these tokens.
 
     Returns
     -------
-    lines : in order of the items. answers : for each line the bytes [start, end) of the item's first answer in its
-        context, or nothing where the line does not hold it.
+    lines : in order of the items. answers : for each line the tokens of its context, counted from 1, with which the
+        item's first answer begins and ends; 0, 0 where the line does not hold all of it, or none is known.
 
     Raises
     ------
-    SightlineError : the tokenizer does not say which bytes a token stands for, or an answer is not where it should be.
+    SightlineError : an answer is not where it should be.
     """
-    if not tokenizer.lossless:
-        raise SightlineError(
-            f"the {tokenizer.kind} tokenizer does not say which bytes a token stands for",
-            "Answers in a context need a bpe, byte or char tokenizer",
-        )
     questions = tokenizer.encode_many([one.text for one in items], "tokenizing")
-    contexts = tokenizer.encode_many([one.pair for one in items], "tokenizing")
-    sizes = np.array([len(piece) for piece in tokenizer.pieces], np.int64)
+    known: dict[str, tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]] = {}  # many ask about one
     lines, answers = [], []
-    for number, (item, question, inside) in enumerate(zip(items, questions, contexts, strict=True)):
-        question = question[: context // 4]
-        head = np.concatenate([_mark(tokenizer.vocabulary.bos), question, _mark(sep)])
-        room = max(2, context - len(head) - 1)
-        last = np.cumsum(sizes[inside])
-        first = last - sizes[inside]
-        start, end = _answer_bytes(item) if item.answers else (-1, -1)  # not known: in no line
-        for at in range(0, max(1, len(inside) - room // 2), room // 2):
-            part = slice(at, at + room)
-            ids = np.concatenate([head, inside[part], _mark(tokenizer.vocabulary.eos)])
-            lines.append(Laid(ids, number, first[part], last[part], len(head)))
-            held = item.answers and len(first[part]) > 0 and first[part][0] <= start and end <= last[part][-1]
-            answers.append(np.array([start, end] if held else [], np.int64))
+    with bar("tokenizing", len(items), "contexts") as shown:
+        for number, (item, question) in enumerate(zip(items, questions, strict=True)):
+            if item.pair not in known:
+                known[item.pair] = tokenizer.stretches(item.pair)
+            inside, first, last = known[item.pair]
+            head = np.concatenate([_mark(tokenizer.vocabulary.bos), question[: context // 4], _mark(sep)])
+            room = max(2, context - len(head) - 1)
+            begin, end = _answer_at(item) if item.answers else (0, 0)
+            begin, end = (int(np.searchsorted(last, begin, side="right")), int(np.searchsorted(first, end)))
+            for at in range(0, max(1, len(inside) - room // 2), room // 2):
+                part = slice(at, at + room)
+                ids = np.concatenate([head, inside[part], _mark(tokenizer.vocabulary.eos)])
+                lines.append(Laid(ids, number, first[part], last[part], len(head)))
+                held = at <= begin < end <= at + room
+                answers.append((begin + 1 - at, end - at) if held else (0, 0))
+            shown.advance()
     return lines, answers
 
 
-def _answer_bytes(item: Example) -> tuple[int, int]:
-    """Where the first answer begins and ends in the context, in bytes; looked for where its offset is wrong."""
+def _answer_at(item: Example) -> tuple[int, int]:
+    """The characters [first, last) of the first answer in the context; looked for where its offset is wrong."""
     text, start = item.answers[0]
     if item.pair[start : start + len(text)] != text or not text:
         start = item.pair.find(text)
@@ -200,5 +189,4 @@ def _answer_bytes(item: Example) -> tuple[int, int]:
             raise SightlineError(
                 f"{item.where}: the answer {text[:40]!r} does not stand in its context", "Mend the item"
             )
-    begin = len(item.pair[:start].encode())
-    return begin, begin + len(text.encode())
+    return start, start + len(text)

@@ -45,6 +45,7 @@ from .pieces import (
 from .segmenter import word_begins
 from .sentences import sentence_ends
 from .store import byte_count
+from .stretches import Ints, by_offsets, by_sizes
 from .vocabulary import Vocabulary
 
 Kind = Literal["bpe", "byte", "char", "wordpiece", "word"]
@@ -189,6 +190,21 @@ class Tokenizer:
             return self._bulk.encode(text)
         ids = np.array(self._engine.encode(text, add_special_tokens=False).ids, np.int32)
         return self._with_phrases(ids, np.array([len(ids)]))[0]
+
+    def stretches(self, text: str) -> tuple[NDArray[np.int32], Ints, Ints]:
+        """Ids of a text, and the characters [first, last) of it that each stands for (see ``stretches.py``)."""
+        if self._table is not None or self._bulk is not None:
+            ids = self.encode(text)
+            return ids, *by_sizes(text, self._lengths[ids])
+        coded = self._engine.encode(text, add_special_tokens=False)
+        ids = np.array(coded.ids, np.int32)
+        first, last = by_offsets(text, coded.offsets, [self.pieces[id] for id in coded.ids])
+        if self.phrases:  # as many words as its links part
+            ids, _ = self._with_phrases(ids, np.array([len(ids)]))
+            words = np.array([1 + self.pieces[id].count(LINK.encode()) for id in ids], np.int64)
+            ends = np.cumsum(words)
+            first, last = first[ends - words], last[ends - 1]
+        return ids, first, last
 
     def encode_on(self, text: str) -> NDArray[np.int32]:
         """Ids of a text that goes on from another, without the space that sentencepiece writes before a text."""

@@ -118,9 +118,7 @@ class _OfTexts(Labelling):
     """A label for a text or a pair."""
 
     def laid(self, items: Sequence[Example], model: Model) -> list[Laid]:
-        marks = model.objective.vocabulary
-        two = model.objective.stack == "two"  # there sep parts a source from its target
-        lines, cut = texts_laid(items, model.tokenizer, model.context, marks.eos if two else marks.sep)
+        lines, cut = texts_laid(items, model.tokenizer, model.context, model.objective.parting)
         if cut:
             self.notes.append(f"{cut:,} of {len(items):,} texts were cut at the context of {model.context} tokens")
         return lines

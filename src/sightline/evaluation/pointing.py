@@ -42,11 +42,9 @@ class Pointing(Labelling):
         super().__init__(examples, model, told)
 
     def laid(self, items: Sequence[Example], model: Model) -> list[Laid]:
-        marks = model.objective.vocabulary
-        two = model.objective.stack == "two"
-        lines, answers = contexts_laid(items, model.tokenizer, model.context, marks.eos if two else marks.sep)
+        lines, answers = contexts_laid(items, model.tokenizer, model.context, model.objective.parting)
         for line, answer in zip(lines, answers, strict=True):
-            self._targets[id(line)] = _ends(line, answer)
+            self._targets[id(line)] = answer
         return lines
 
     def vectors_of(self, tuned: Headed, lines: Sequence[Laid]) -> list[Tensor]:
@@ -73,8 +71,7 @@ class Pointing(Labelling):
             at = int(pairs.masked_fill(allowed == 0, -np.inf).argmax())
             start, end = divmod(at, len(shares))
             if (score := float(pairs[start, end])) > best[line.item][0]:
-                raw = items[line.item].pair.encode()[line.first[start] : line.last[end]]
-                best[line.item] = score, raw.decode(errors="ignore").strip()
+                best[line.item] = score, items[line.item].pair[line.first[start] : line.last[end]].strip()
         told = [text for _, text in best]
         return [self.answer(item, text) for item, text in zip(items, told, strict=True)]
 
@@ -99,15 +96,6 @@ class Pointing(Labelling):
         usual = int(np.median([len(one.answers[0][0]) for one in self.examples.train]))
         told = [one.pair[:usual] for one in items]
         return [self.marked(one, text) for one, text in zip(items, told, strict=True)]
-
-
-def _ends(line: Laid, answer: Any) -> tuple[int, int]:
-    """The tokens at which an answer's bytes [start, end) begin and end, counted from 1; 0: it is not in the line."""
-    if not len(answer):
-        return 0, 0
-    start = int(np.searchsorted(line.last, answer[0], side="right"))
-    end = int(np.searchsorted(line.first, answer[1], side="left")) - 1
-    return 1 + start, 1 + max(start, end)
 
 
 def words_of(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Labelled items read off a frozen model's states, layer by layer, by linear probes.
 
-    text  --states, mean over its tokens------> logistic regression of each layer --> class
+    texts --states, mean over their tokens----> logistic regression of each layer --> class
     words --states, mean over each's tokens---> logistic regression of each layer --> tag
 
 Strengths and the best layer are chosen on dev; every layer is told on test. A probe of words may learn words rather
@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.examples import Example, Examples
+from ..data.laid import texts_laid
 from ..errors import SightlineError
 from ..objectives.model import Model
 from .score import Measured
 from .tagging import Sentence, by_sentence, commonest_tags, word_vectors
 from .task import Task
-from .understanding import Probe, probe_floors, probes, vectors
+from .understanding import Probe, line_vectors, probe_floors, probes
 
 MOST_WORDS = 20_000  # of train, and of dev: more make a linear probe hardly better, and much slower
 
@@ -62,7 +63,7 @@ class Probing:
     ----------
     layers : all of them. best : the number of the one that was best on dev, the lowest of several.
     predicted : by that one, for each test item a label, or a label for each word.
-    floors : by what needs no model. notes : what was cut or joined.
+    floors : by what needs no model. notes : what was cut.
     """
 
     layers: tuple[LayerProbe, ...]
@@ -102,21 +103,24 @@ def probe_layers(
 def _classes(model: Model, examples: Examples, kept: Path | None) -> Probing:
     number = {label: at for at, label in enumerate(examples.labels)}
     parts = (examples.train, examples.dev, examples.test)
-    told = [tuple((_read(one), number[one.label]) for one in part) for part in parts]
-    sides = [vectors(model, [text for text, _ in part]) for part in told]
+    laid = [texts_laid(part, model.tokenizer, model.context, model.objective.parting) for part in parts]
+    sides = [line_vectors(model, [line.ids for line in lines]) for lines, _ in laid]
     if not sides[0]:
         raise SightlineError(f"{model.objective.family} keeps no states to read off", "Use another family")
-    answers = [np.array([label for _, label in part], np.int64) for part in told]
+    answers = [np.array([number[one.label] for one in part], np.int64) for part in parts]
     found = probes(sides, answers, f"probing {model.objective.family}", kept)
+    told = [tuple((_joined(one), number[one.label]) for one in part) for part in parts]
     task = Task(told[0], told[1], told[2], examples.labels, "the label of a text", "")
     layers = tuple(_of_texts(one, answers[2]) for one in found)
     best = _best(found)
-    notes = ("text and pair are read as one, a line each",) if any(one.pair for one in examples.train) else ()
+    cut = sum(count for _, count in laid)
+    notes = (f"{cut:,} texts were cut at the context of {model.context} tokens",) if cut else ()
     labels = tuple(examples.labels[at] for at in found[best].predicted)
     return Probing(layers, best, labels, probe_floors(task), notes)
 
 
-def _read(one: Example) -> str:
+def _joined(one: Example) -> str:
+    """What a bag of words reads: it knows no order, nor which words are of the pair."""
     return f"{one.text}\n{one.pair}" if one.pair else one.text
 
 

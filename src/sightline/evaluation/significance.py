@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 LEVEL, POWER = 0.05, 0.8
+ROUNDS = 60  # of an iteration that halves what is wrong each time, or better
 ALIKE = 0.5  # discordance of two models that are right half of the time, each without regard to the other
 
 Rule = Literal["exact", "mid", "chi2"]
@@ -107,6 +108,25 @@ def detectable(n: int, discordance: float = ALIKE, level: float = LEVEL, power: 
         return None
     found = math.sqrt(discordance) * (math.sqrt(n) * sure + often * math.sqrt(under)) / (n + often**2)
     return found if found <= discordance else None  # no difference is larger than what it is made of
+
+
+def detectable_beside(n: int, right: float) -> float | None:
+    """The same once one model's accuracy is known, and nothing of the other's: the two no more alike than chance.
+
+        s = a (1 - b) + b (1 - a),  b = a - d or a + d, whichever is nearer to a half and so differs on more items
+
+    It begins with the discordance of ``detectable``, which it never goes above, and lowers it until s and d agree.
+    """
+    if not 0 <= right <= 1:
+        raise ValueError(f"an accuracy is a share, not {right}")
+    found = detectable(n)
+    for _ in range(ROUNDS if found is not None else 0):
+        discordance = 2 * right * (1 - right) + abs(2 * right - 1) * (found or 0.0)
+        lower = detectable(n, min(discordance, ALIKE))
+        if lower is None:
+            break
+        found = lower
+    return found
 
 
 def detectable_mean(n: int, deviation: float, level: float = LEVEL, power: float = POWER) -> float:

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Rows
+from ..data.examples import Example
+from ..data.laid import words_laid
 from ..errors import SightlineError
 from ..objectives.model import Model
 from ..progress import bar
 from ..stacks.mix import Mix
-from .sample import with_marks
 from .score import Measured
 from .understanding import states_by_place
 
@@ -95,58 +96,29 @@ def word_vectors(model: Model, sentences: Sequence[Sentence]) -> list[NDArray[np
 
     Raises
     ------
-    SightlineError : the tokenizer loses bytes, so that its tokens cannot be laid beside the words; a model whose states
-        are no numbers.
+    SightlineError : a model whose states are no numbers.
     """
-    if not model.tokenizer.lossless:
-        raise SightlineError(
-            f"the {model.tokenizer.kind} tokenizer does not say which bytes a token stands for", "Use bpe, byte or char"
-        )
-    parts = [part for sentence in sentences for part in _fitting(model, sentence.words)]
-    order = sorted(range(len(parts)), key=lambda at: len(parts[at][0]))
+    items = [Example("", "", words=one.words) for one in sentences]
+    parts = words_laid(items, model.tokenizer, model.context)
+    order = sorted(range(len(parts)), key=lambda at: len(parts[at].ids))
     held: list[list[NDArray[np.float32]]] = [[] for _ in parts]
     was_training = model.training
     model.eval()
     with bar(f"reading with {model.objective.family}", len(parts), "sentences") as shown:
         for start in range(0, len(order), TEXTS_AT_ONCE):
             batch = order[start : start + TEXTS_AT_ONCE]
-            layers, _ = states_by_place(model, Rows.of([parts[at][0] for at in batch], model.tokenizer))
+            layers, _ = states_by_place(model, Rows.of([parts[at].ids for at in batch], model.tokenizer))
             if not layers:
                 raise SightlineError(f"{model.objective.family} keeps no states to read off", "Use another family")
             # Sums of stretches are differences of running sums.
             running = [F.pad(layer.double().cumsum(1), (0, 0, 1, 0)).cpu().numpy() for layer in layers]
             for line, at in enumerate(batch):
-                first, last = parts[at][1]
+                first, last = parts[at].first, parts[at].last
                 size = (last - first)[:, None]
                 held[at] = [((one[line, last] - one[line, first]) / size).astype(np.float32) for one in running]
             shown.advance(len(batch))
     model.train(was_training)
     return [np.concatenate([one[layer] for one in held]) for layer in range(len(held[0]))]
-
-
-Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-
-def _fitting(model: Model, words: Sequence[str]) -> Iterator[tuple[NDArray[np.int32], Spans]]:
-    """The ids of a sentence, with marks, and each word's tokens [first, last) among them; in parts that fit."""
-    ids, (first, last) = _spelled(model, words)
-    if len(ids) <= model.context or len(words) == 1:
-        yield ids[: model.context], (np.minimum(first, model.context - 1), np.minimum(last, model.context))
-        return
-    middle = len(words) // 2
-    yield from _fitting(model, words[:middle])
-    yield from _fitting(model, words[middle:])
-
-
-def _spelled(model: Model, words: Sequence[str]) -> tuple[NDArray[np.int32], Spans]:
-    tokenizer = model.tokenizer
-    ids = with_marks(tokenizer.encode(" ".join(words)), tokenizer)
-    ends = np.cumsum([len(tokenizer.pieces[id]) for id in ids])
-    sizes = np.array([len(word.encode()) for word in words])
-    stops = np.cumsum(sizes + 1) - 1
-    first = np.searchsorted(ends, stops - sizes, side="right")
-    last = np.searchsorted(ends, stops, side="left") + 1
-    return ids, (first, last)
 
 
 class Tagger(nn.Module):

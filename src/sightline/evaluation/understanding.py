@@ -126,16 +126,20 @@ def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:
 
     Texts are cut at the model's context. Empty where the stack's states are no numbers to average.
     """
+    ids = [with_marks(one[: model.context - 2], model.tokenizer) for one in model.tokenizer.encode_many(texts)]
+    return line_vectors(model, ids)
+
+
+def line_vectors(model: Model, ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    """The same of lines that are laid out, with their marks."""
     model = model.two_sided
-    tokenizer = model.tokenizer
-    ids = [with_marks(one[: model.context - 2], tokenizer) for one in tokenizer.encode_many(texts)]
     pooled: list[list[NDArray[np.float32]]] = []
     was_training = model.training
     model.eval()
     order = sorted(range(len(ids)), key=lambda at: len(ids[at]))
     with torch.no_grad(), bar(f"reading with {model.objective.family}", len(ids), "texts") as shown:
         for start in range(0, len(order), TEXTS_AT_ONCE):
-            rows = Rows.of([ids[at] for at in order[start : start + TEXTS_AT_ONCE]], tokenizer)
+            rows = Rows.of([ids[at] for at in order[start : start + TEXTS_AT_ONCE]], model.tokenizer)
             layers, text = states_by_place(model, rows)
             if not layers:
                 return []

@@ -134,6 +134,12 @@ class Objective(ABC):
         return None
 
     @property
+    def parting(self) -> int:
+        """The mark between two texts that are read as one: sep; eos where that parts source and target, or is none."""
+        marks = self.vocabulary
+        return marks.sep if self.stack != "two" and marks.sep >= 0 else marks.eos
+
+    @property
     def smooths(self) -> float:
         """Share of an answer's probability that training gives to all tokens alike (label smoothing)."""
         return 0.0

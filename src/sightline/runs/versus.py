@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -104,8 +105,9 @@ def versus(
 ) -> Versus:
     """Compare two models on the same items: a paired test for each task, corrected over the tasks.
 
-    What the number of items could show at all is told before anything is compared. "Not decided at this size" is an
-    answer. Several seeds on a side are a random effect beside the items.
+    What the number of items could show at all is told before anything is asked or compared, with --on more sharply
+    once A has answered. "Not decided at this size" is an answer. Several seeds on a side are a random effect beside
+    the items.
 
     Examples:
         sightline versus runs/masked runs/causal --on blimp/
@@ -171,9 +173,11 @@ def _asked(
     settings: Mapping[str, Any],
     before: list[str],
 ) -> tuple[dict[str, tuple[Runs, Runs]], list[str]]:
-    """Both sides' answers to a suite; A's, whose sizes are told before B is asked, first."""
+    """Both sides' answers to a suite, whose size is told before A is asked, and what A leaves of it before B is."""
     import sightline as sl
 
+    wanted = _sizes(suite, groups, settings["limit"], settings["seed"])
+    before += _before(wanted)
     found: list[list[Mapping[str, Measured]]] = []
     refused: dict[str, str] = {}
     for side, models in zip("AB", sides, strict=True):
@@ -183,8 +187,10 @@ def _asked(
             told = sl.evaluate(Path(model), (Path(suite),), out=place, **settings)
             asked.append(_parted(told) if groups else told.tasks)
             refused |= told.refused
-            if not before:
-                before += _before({task: one for task, one in asked[0].items() if not one.missing})
+            if side == "A" and not number:
+                there = {task: one for task, one in asked[0].items() if not one.missing}
+                before += _before({task: _size(one) for task, one in there.items() if task not in wanted})
+                before += _beside(there)
         found.append(asked)
     tasks: dict[str, tuple[Runs, Runs]] = {}
     notes = []
@@ -231,7 +237,7 @@ def _kept(
     notes = [f"not compared, since not all have it: {', '.join(alone)}"] if alone else []
     runs = {task: [[run for one in side for run in one[task]] for side in held] for task in shared}
     tasks = {task: paired(task, one, two, common) for task, (one, two) in runs.items()}
-    before += _before({task: one[0] for task, (one, _) in tasks.items()})
+    before += _before({task: _size(one[0]) for task, (one, _) in tasks.items()})
     for task, (one, two) in runs.items():
         most = max(len(run.values) for run in (*one, *two))
         if most > len(tasks[task][0][0].top):
@@ -245,26 +251,81 @@ def _some(tasks: dict[str, tuple[Runs, Runs]], notes: list[str]) -> tuple[dict[s
     return tasks, notes
 
 
-def _before(tasks: Mapping[str, Measured]) -> list[str]:
-    """What so many items can show, told at once: before it is known how the two do."""
+def _size(one: Measured) -> tuple[int, bool]:
+    """How many items, and whether they are right or wrong."""
     from ..evaluation.contrast import is_share
+
+    return len(one.top), is_share(one.unit)
+
+
+def _sizes(suite: str, groups: bool, limit: int, seed: int) -> dict[str, tuple[int, bool]]:
+    """How many items of each task will be asked; of texts that is not known before they are cut."""
+    from ..evaluation.suite import tasks_in
+
+    found: dict[str, tuple[int, bool]] = {}
+    for task in (one.drawn(limit, seed) for one in tasks_in(suite)):
+        parts = Counter(item.group for item in task.items)
+        parted = groups and len(parts) > 1
+        for name, count in sorted(parts.items()) if parted else [("", len(task.items))]:
+            if count:
+                found[f"{task.name}: {name}" if parted else task.name] = (count, True)
+    return found
+
+
+def _before(tasks: Mapping[str, tuple[int, bool]]) -> list[str]:
+    """What so many items, of right and wrong or of other scores, can show: before it is known how the two do."""
     from ..evaluation.significance import detectable
 
-    alike: dict[tuple[int, bool], list[str]] = {}
-    for task, one in tasks.items():
-        alike.setdefault((len(one.top), is_share(one.unit)), []).append(task)
     lines = []
-    for (n, share), names in alike.items():
-        whose = f"{names[0]}: {n:,} items" if len(names) == 1 else f"{len(names)} tasks: {n:,} items each"
+    for (n, share), names in _alike(tasks).items():
         if not share:
-            lines.append(f"{whose}: what they find hangs on how far items differ, which is not known before")
+            lines.append(f"{_whose(names, n)}: what they find hangs on how far items differ, which is not known before")
             continue
-        least = detectable(n)
-        found = "no difference" if least is None else f"a difference of {100 * least:.1f} points"
-        lines.append(f"{whose} find {found} (power 0.8, level 0.05, models no more alike than chance)")
-    for line in lines:
+        found = _difference([detectable(n)])
+        lines.append(f"{_whose(names, n)} find {found} (power 0.8, level 0.05, models no more alike than chance)")
+    return _said(lines)
+
+
+def _beside(tasks: Mapping[str, Measured]) -> list[str]:
+    """The same once A has answered: how often it is right bounds on how many items another can differ."""
+    from ..evaluation.contrast import is_share
+    from ..evaluation.significance import detectable_beside
+
+    right = {task: float(one.top.sum() / one.bottom.sum()) for task, one in tasks.items() if is_share(one.unit)}
+    sizes = {task: (len(tasks[task].top), True) for task in right}
+    return _said(
+        f"{_whose(names, n)} find {_difference([detectable_beside(n, right[name]) for name in names])} "
+        f"from A, right in {_range([100 * right[name] for name in names])}% (no more alike than chance)"
+        for (n, _), names in _alike(sizes).items()
+    )
+
+
+def _alike(tasks: Mapping[str, tuple[int, bool]]) -> dict[tuple[int, bool], list[str]]:
+    found: dict[tuple[int, bool], list[str]] = {}
+    for task, size in tasks.items():
+        found.setdefault(size, []).append(task)
+    return found
+
+
+def _whose(names: Sequence[str], n: int) -> str:
+    return f"{names[0]}: {n:,} items" if len(names) == 1 else f"{len(names)} tasks: {n:,} items each"
+
+
+def _difference(found: Sequence[float | None]) -> str:
+    some = [100 * one for one in found if one is not None]
+    return f"a difference of {_range(some)} points" if some else "no difference"
+
+
+def _range(values: Sequence[float]) -> str:
+    ends = list(dict.fromkeys(f"{end:.1f}" for end in (min(values), max(values))))
+    return " to ".join(ends)
+
+
+def _said(lines: Iterable[str]) -> list[str]:
+    told = list(lines)
+    for line in told:
         say(line)
-    return lines
+    return told
 
 
 def _row(one: Contrast) -> tuple[str, ...]:
