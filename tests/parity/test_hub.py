@@ -20,6 +20,7 @@ from sightline.objectives.electra import Electra
 from sightline.objectives.electra import changed as changed_view
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model
+from sightline.objectives.places import laid_at_places, read_as_texts
 from sightline.stacks.head import Head
 from sightline.stacks.transformer import Shape, Transformer
 
@@ -296,3 +297,33 @@ def test_old_names_and_missing_prefixes_are_read(
         save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
         here = our_logits(load(folder), ids)
         np.testing.assert_allclose(here[:, may], their_logits(theirs, ids)[:, may], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Electra"])
+def test_the_second_of_two_texts_is_told_by_its_segment(
+    kind: str, tokenizer: Tokenizer, transformers: ModuleType, tmp_path: Path
+) -> None:
+    settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=tokenizer.padded, **settings)
+    name = "BertForMaskedLM" if kind == "Bert" else "ElectraForPreTraining"
+    theirs = getattr(transformers, name)(config).eval()
+    table = theirs.base_model.embeddings.token_type_embeddings.weight
+    with torch.no_grad():
+        table.add_(torch.randn_like(table))  # drawn small, a segment would make little difference
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    model = load(tmp_path).eval()
+    texts = [tokenizer.encode(text).tolist() for text in ("Two roads met", "under the elm", "的确")]
+    sep, eos = model.objective.parting, tokenizer.vocabulary.eos
+    rows = Rows.of([[1, *texts[0], sep, *texts[1], eos], [1, *texts[2], eos]], tokenizer)
+    segments = torch.zeros(rows.tokens.shape, dtype=torch.long)
+    segments[0, len(texts[0]) + 2 :] = 1
+    with torch.no_grad():
+        held = torch.from_numpy(rows.documents >= 0)
+        ids = torch.from_numpy(rows.tokens).long()
+        right = theirs.base_model(ids, attention_mask=held, token_type_ids=segments).last_hidden_state
+        view = read_as_texts(model, rows)
+        found, _ = laid_at_places(view, [model.states(view, rows.tokens)], rows.tokens.shape)
+        plain = model.states(model.objective.read(rows), rows.tokens)
+    assert torch.allclose(found[0][held], right[held], atol=TOLERANCE)
+    assert not torch.allclose(plain[held], right[held], atol=0.01)

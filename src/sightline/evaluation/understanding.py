@@ -26,7 +26,7 @@ from torch import Tensor
 from ..data import Rows
 from ..files import whole_file
 from ..objectives.model import Model
-from ..objectives.places import laid_at_places
+from ..objectives.places import laid_at_places, read_as_texts
 from ..progress import bar
 from .sample import with_marks
 from .score import Measured
@@ -162,7 +162,7 @@ def states_by_place(model: Model, rows: Rows) -> tuple[list[Tensor], NDArray[np.
         stack's states are no numbers.
     text : [rows, places]; where a row is of marks alone, all that are shown.
     """
-    view = model.objective.read(rows)
+    view = read_as_texts(model, rows)
     layers = model.layers(view, rows.tokens)
     if not layers[-1].is_floating_point():
         return [], np.zeros(rows.tokens.shape, np.bool_)

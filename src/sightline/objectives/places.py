@@ -1,15 +1,36 @@
-"""States laid at the places of a text: of each stream, that of the slot which shows the place."""
+"""Texts read for their states, laid at their places: of each stream, that of the slot which shows the place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data import Rows
 from ..sight import NO_DOCUMENT, View
+from .model import Model
+from .sides import behind_sep
+
+SECOND = 1  # the segment of the second of two texts
+SEES_ALL = ("masked", "electra")  # whose rule looks at no segment
+
+
+def read_as_texts(model: Model, rows: Rows) -> View:
+    """The view that shows texts, one or two a row, and asks nothing.
+
+    Of two texts the second is told by its segment, the mark that ends it too, where the stack has a row for that
+    (Devlin et al., BERT, 2018); a family whose rule looks at segments, or a stack without them, tells it by the mark.
+    """
+    view, table = model.objective.read(rows), getattr(model.stack, "segments", None)
+    if table is None or table.num_embeddings <= SECOND or model.objective.family not in SEES_ALL:
+        return view
+    second = behind_sep(rows.tokens, rows.documents, model.objective.parting)
+    segment = np.take_along_axis(second, np.maximum(view.shows, 0), axis=1) & (view.shows >= 0)
+    return replace(view, slots=replace(view.slots, segment=segment * SECOND))
 
 
 def laid_at_places(

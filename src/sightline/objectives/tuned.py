@@ -28,7 +28,7 @@ from ..stacks.pair import Pair
 from ..stacks.transformer import Shape, Transformer
 from ..stacks.two import SOURCE, Two
 from .model import Model, built
-from .places import laid_at_places
+from .places import laid_at_places, read_as_texts
 
 Pool = Literal["mean", "last", "first"]
 Tune = Literal["full", "frozen", "lora"]
@@ -116,7 +116,7 @@ class Headed(Tuned):
         return int(self.places(_looked_at(self.model, 2))[0].shape[2])
 
     def _states(self, rows: Rows) -> tuple[Tensor, View]:
-        view = self.model.objective.read(rows)
+        view = read_as_texts(self.model, rows)
         if isinstance(self.model.stack, Bag):
             return self.model.layers(view, rows.tokens)[0], view
         return self.model.states(view, rows.tokens), view
