@@ -28,7 +28,8 @@ from machine import data_folder, described, write
 from numpy.typing import NDArray
 
 import sightline as sl
-from sightline.evaluation.bootstrap import difference
+from sightline.errors import SightlineError
+from sightline.evaluation.bootstrap import difference, wilson
 from sightline.evaluation.labelled import matthews
 from sightline.evaluation.labelling import entities
 
@@ -185,22 +186,21 @@ class Bench:
         return self.work / "cells" / f"{family}--{task}--{beginning}.json"
 
     def blimp(self, family: str) -> None:
-        """BLiMP of the English model, where this version can evaluate."""
+        """BLiMP of the English model, by its family's own rule; a family without one says why."""
         path = self.work / "cells" / f"{family}--blimp.json"
-        evaluate = getattr(sl, "evaluate", None)
-        if path.exists() or evaluate is None:
-            if evaluate is None:
-                print("this version has no sl.evaluate: BLiMP is left out")
+        if path.exists():
             return
-        found = evaluate(
-            self.pretrained(family, "en"), data_folder() / "benchmarks" / "blimp", out=self.work / "blimp" / family,
-            device=self.device, threads=self.threads,
-        )  # fmt: skip
-        tops, bottoms = (
-            np.concatenate([getattr(one, end) for one in found.tasks.values()]) for end in ("top", "bottom")
-        )
+        try:
+            files = (data_folder() / "benchmarks" / "blimp",)
+            out = self.work / "blimp" / family
+            found = sl.evaluate(self.pretrained(family, "en"), files, out=out, device=self.device, threads=self.threads)
+            right = np.concatenate([one.top / one.bottom for one in found.tasks.values()])
+            share = wilson(int(right.sum()), len(right))
+            told: dict[str, Any] = {"n": len(right), "value": share.value, "low": share.low, "high": share.high}
+        except SightlineError as error:
+            told = {"refused": str(error)}
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"accuracy": float(tops.sum() / bottoms.sum()), "n": len(tops)}), encoding="utf-8")
+        path.write_text(json.dumps(told), encoding="utf-8")
 
     def table(self) -> str:
         """Write what there is so far."""
@@ -242,8 +242,9 @@ class Bench:
             if path.exists():
                 record["blimp"][family] = json.loads(path.read_text(encoding="utf-8"))
         if record["blimp"]:
-            told = [f"{family} {100 * one['accuracy']:.1f}" for family, one in record["blimp"].items()]
-            lines += ["", f"BLiMP of the pretrained English models, in percent: {', '.join(told)}."]
+            lines += ["", "BLiMP of the pretrained English models, in percent of pairs (chance: 50):", ""]
+            for family, one in record["blimp"].items():
+                lines.append(f"- {family}: {one.get('refused') or _told(one)}")
         size = self.size
         items = f"at most {size.limit:,} items (ChnSentiCorp: half as many)" if size.limit else "all items"
         lines += [
