@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Engine
 
 from sightline.data import Tokenizer, train_tokenizer
@@ -181,6 +182,40 @@ def test_settings_and_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert (settings["t5.block_count"], settings["t5.decoder_block_count"]) == (2, 1)
     assert settings["t5.decoder_start_token_id"] == tokenizer.bos
     assert settings["t5.attention.relative_buckets_count"] == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "wanted"),
+    [
+        ("GPT-2", None, (True, False)),  # ours: as in training
+        ("T5 1.0", None, (True, True)),
+        ("GPT-2", "", (False, False)),  # GPT-2's and Qwen's, which leaves texts as they are
+        ("LLaMA", "<s> $A", (True, False)),
+        ("T5 1.0", "$A </s>", (False, True)),
+    ],
+)
+def test_marks_around_a_text(name: str, template: str | None, wanted: tuple[bool, bool], tmp_path: Path) -> None:
+    """As the tokenizer of the folder puts them, where it says so."""
+    engine = Engine.from_str(train_tokenizer([TEXT * 20], "bpe", 400).told()[0])
+    if template is not None:
+        marks = [(mark, engine.token_to_id(mark)) for mark in ("<s>", "</s>") if mark in template]
+        whole = processors.TemplateProcessing(single=template, special_tokens=marks) if template else None
+        engine.post_processor = whole or processors.ByteLevel(trim_offsets=False)
+    tokenizer = Tokenizer(engine)
+    model = model_of(tokenizer, name)
+    layout.write(model, tmp_path / "m.gguf")
+    settings = back(tmp_path / "m.gguf")[1]
+    assert (settings["tokenizer.ggml.add_bos_token"], settings["tokenizer.ggml.add_eos_token"]) == wanted
+    assert "tokenizer.ggml.eot_token_id" not in settings
+
+
+def test_the_end_of_a_turn(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = model_of(tokenizer, "LLaMA")
+    model.objective = Causal(replace(tokenizer.vocabulary, ends=(tokenizer.need("sep"),)))
+    layout.write(model, tmp_path / "m.gguf")
+    settings = back(tmp_path / "m.gguf")[1]
+    ends = [settings[f"tokenizer.ggml.{end}_token_id"] for end in ("eos", "eot")]
+    assert ends == [tokenizer.eos, tokenizer.sep]
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("f16", 5e-4), ("bf16", 4e-3), ("q8_0", 5e-3)])

@@ -32,6 +32,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"head_width": 6, "hidden": 39, "segments": 2, "blank": True},
     {"position_tables": 2, "kv_heads": 1},
     {"stretch": (8.0, 1.0, 4.0, 16.0), "rope_base": 500.0},
+    {"stretch": (4.0, 16.0, 32.0, 1.0, 1.3), "rope_base": 500.0},
     {"positions": "learned", "position_tables": 2},
 ]
 

@@ -129,6 +129,8 @@ def tokenized(
     folder = Path(folder)
     if not documents:
         raise SightlineError("there is no document to tokenize", "Give a corpus with text")
+    if pairs:
+        tokenizer.need_targets()
     tokenizer.need("bos"), tokenizer.need("eos"), *([tokenizer.need("sep")] if pairs else [])
     lengths = _lengths(documents)
     if folder.exists():

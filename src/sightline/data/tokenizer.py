@@ -121,7 +121,8 @@ class Tokenizer:
         if self.phrases:
             layout["phrases"] = self.phrases
         self.pad, self.mask, self.cls, self.sep = ids["pad"], ids["mask"], ids["cls"], ids["sep"]
-        self.bos = ids["bos"] if ids["bos"] is not None else ids["eos"]
+        parted = ids["sep"] is not None and ids["sep"] == ids["eos"]  # a source ends as a text does
+        self.bos = ids["eos"] if ids["bos"] is None and not parted else ids["bos"]
         self.eos = ids["eos"] if ids["eos"] is not None else ids["bos"]
         self.modes = tuple(vocabulary[name] for name in MODES if name in vocabulary)
         self.spares = tuple(vocabulary[name] for name in (*SPARES, *SENTINELS) if name in vocabulary)
@@ -168,13 +169,21 @@ class Tokenizer:
         """The id of a token by its name in ``tokenizer.json``; None where there is no such token."""
         return self._engine.token_to_id(token)
 
+    def need_targets(self) -> None:
+        """A clear error where only sources are cut: how a published Marian cuts targets is in a file of its own."""
+        if self.bos is None and self.sep is not None:
+            raise SightlineError(
+                "this tokenizer cuts the sources of a translator that others trained, and no targets",
+                "Translate with it, or train on pairs from the beginning: without --from",
+            )
+
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The ids alone: what a family must know of this tokenizer."""
         marks = {role: -1 if (id := getattr(self, role)) is None else id for role in SPECIALS}
         special = tuple(np.flatnonzero(self.special_ids[: self.size]).tolist())
         return Vocabulary(
-            self.size, self.padded, modes=self.modes, spares=self.spares, specials=special, never=(), **marks
+            self.size, self.padded, modes=self.modes, spares=self.spares, specials=special, never=(), ends=(), **marks
         )
 
     @property

@@ -24,6 +24,7 @@ class Vocabulary:
     modes : ids that name a mode of a mixture. spares : ids that mean nothing yet (sentinels of cut-out spans).
     specials : every id that is a mark, ascending.
     never : marks that a family never predicts, besides padding.
+    ends : ids that end a text when written, besides eos (the end of a turn beside that of a document).
     """
 
     size: int
@@ -38,6 +39,7 @@ class Vocabulary:
     spares: tuple[int, ...] = ()
     specials: tuple[int, ...] = ()
     never: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
     def need(self, mark: str) -> int:
         """The id of a mark, or an error that says what to do where the tokenizer lacks it."""
@@ -60,6 +62,11 @@ class Vocabulary:
             )
         return there[:count]
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Ids that end a text when written."""
+        return (self.eos, *self.ends)
+
     @cached_property
     def ordinary(self) -> NDArray[np.int64]:
         """Ids that stand for text, ascending."""
@@ -74,6 +81,6 @@ class Vocabulary:
 
     @cached_property
     def unpredictable(self) -> NDArray[np.int64]:
-        """Ids that are never predicted: the padding mark, the padding of the table, and ``never``."""
-        marks = [*([self.pad] if self.pad >= 0 else []), *self.never]
+        """Ids never predicted: the padding mark unless it ends a text too, the padding of the table, and ``never``."""
+        marks = [*([self.pad] if self.pad >= 0 and self.pad not in self.ends else []), *self.never]
         return np.concatenate([np.arange(self.size, self.padded), np.array(marks, dtype=np.int64)])

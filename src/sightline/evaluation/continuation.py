@@ -259,6 +259,8 @@ class Scorer:
         marks = tokenizer.vocabulary
         begin = [marks.bos] if marks.bos >= 0 else []
         end = [marks.eos] if marks.eos >= 0 and (self._ends(question) or pairs) else []
+        if pairs:
+            tokenizer.need_targets()
         sides = [_moved(context, continuation, pairs) for context, continuation in requests]
         contexts = tokenizer.encode_batch([context for context, _ in sides])
         joined = [rest if pairs else context + rest for context, rest in sides]

@@ -181,6 +181,7 @@ def _marked(texts: Sequence[str], tokenizer: Tokenizer, pairs: bool) -> Iterator
     if not pairs:
         yield from (with_marks(ids, tokenizer) for ids in tokenizer.encode_many(texts, told))
         return
+    tokenizer.need_targets()
     sides = tokenizer.encode_many([side for text in texts for side in parted(text)], told)
     sep = np.array([tokenizer.need("sep")], np.int32)
     for source, target in zip(sides[::2], sides[1::2], strict=True):

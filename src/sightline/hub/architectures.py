@@ -19,7 +19,8 @@ from .qwen import QWEN2, QWEN3
 from .roberta import ROBERTA
 from .t5 import T5
 
-# Where several compute the same, the first is the one that we write: the plain one before its heirs.
+# Where several compute the same, the first is the one that we write, the plain one before its heirs, unless a model
+# came as another.
 ARCHITECTURES: dict[str, Architecture] = {
     one.class_name: one
     for one in (

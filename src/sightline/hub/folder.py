@@ -46,7 +46,7 @@ from .card import card
 from .family import revived, told
 from .form import Architecture, Form, Settings, marks
 from .schema import filled
-from .tokens import tokenizer_of
+from .tokens import ending_sources, ends_of, tokenizer_of
 from .weights import (
     SHARD,
     WHOLE,
@@ -140,7 +140,7 @@ def save(
         if isinstance(model.stack, Transformer | Pair | Two) and isinstance(model.head, Head | Judge)
         else None
     )
-    architecture = None if form is None else _architecture(form, model.objective)
+    architecture = None if form is None else _architecture(form, model)
     notes = _notes(model, form, recipe, results, data_fingerprint)
     try:
         with whole_folder(folder) as aside:
@@ -166,9 +166,10 @@ def save(
     return folder
 
 
-def _architecture(form: Form, objective: Objective) -> Architecture | None:
-    """The architecture of transformers that this model is, exactly."""
-    return next((one for one in ARCHITECTURES.values() if one.fits(form, objective)), None)
+def _architecture(form: Form, model: Model) -> Architecture | None:
+    """The architecture of transformers that this model is, exactly: of several that which it came as, or the first."""
+    known = sorted(ARCHITECTURES.values(), key=lambda one: one.class_name != model.came_as)
+    return next((one for one in known if one.fits(form, model.objective)), None)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -296,8 +297,10 @@ def load(
     if config.get("model_type") == OURS and config.get("stack") in ("table", "bag"):
         return _fitted(folder, config, notes, held, package)
     architecture, form = _form(folder / CONFIG, config)
+    if notes is None and architecture is not None and architecture.family.reads == "pairs" and held.sep is None:
+        held = ending_sources(held)
     _agree(folder, form, notes)
-    vocabulary = _fitting(held, form.shape.vocabulary, folder)
+    vocabulary = _fitting(held, form.shape.vocabulary, folder, config)
     if notes is not None:
         objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
     elif architecture is not None:
@@ -309,6 +312,7 @@ def load(
             f"{folder / NOTES} is missing, which says what the model was asked", "Copy the model again"
         )
     model = _assembled(folder, architecture, form, objective, held)
+    model.came_as = "" if architecture is None else architecture.class_name
     if objective.generator is not None and notes is not None and (folder / GENERATOR).is_dir():
         model.generator = load(folder / GENERATOR, package=package, tokenizer=held)
         _share_tables(model, folder)
@@ -350,14 +354,15 @@ def _tokenizer(
     return held
 
 
-def _fitting(tokenizer: Tokenizer, rows: int, folder: Path) -> Vocabulary:
-    """The tokenizer's vocabulary, padded to the rows of the model's tables."""
+def _fitting(tokenizer: Tokenizer, rows: int, folder: Path, config: Mapping[str, Any]) -> Vocabulary:
+    """The tokenizer's vocabulary, padded to the rows of the model's tables, with all that ends a text."""
     if tokenizer.size > rows:
         raise SightlineError(
             f"the tokenizer of {folder} knows {tokenizer.size:,} ids, but the model has {rows:,} rows",
             "Use the tokenizer that the model was trained with",
         )
-    return replace(tokenizer.vocabulary, padded=rows)
+    told = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    return replace(tokenizer.vocabulary, padded=rows, ends=ends_of(tokenizer.vocabulary, told, config))
 
 
 def _form(file: Path, config: Mapping[str, Any]) -> tuple[Architecture | None, Form]:
@@ -451,7 +456,7 @@ def _fitted(
     rows = config.get("vocab_size")
     if notes is None or not isinstance(rows, int):
         raise SightlineError(f"{folder} is not whole: {NOTES} or vocab_size is missing", "Copy the model again")
-    vocabulary = _fitting(tokenizer, rows, folder)
+    vocabulary = _fitting(tokenizer, rows, folder, config)
     objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
     if config["stack"] == "bag":
         if not isinstance(objective, Manner):

@@ -40,9 +40,12 @@ def _id_of(mark: str) -> str:
     return f"{mark}_token_id"
 
 
-def marks(objective: Objective) -> dict[str, int]:
-    """Ids of the marks that there are, as transformers names them."""
-    found = {_id_of(mark): id for mark in MARKS if (id := getattr(objective.vocabulary, mark)) >= 0}
+def marks(objective: Objective) -> dict[str, int | list[int]]:
+    """Ids of the marks that there are, as transformers names them; where several end a text, all of them."""
+    vocabulary = objective.vocabulary
+    found: dict[str, int | list[int]] = {_id_of(mark): id for mark in MARKS if (id := getattr(vocabulary, mark)) >= 0}
+    if vocabulary.ends:
+        found[_id_of("eos")] = [stop for stop in vocabulary.stops if stop >= 0]
     first = objective.begins_with
     return found if first is None else found | {"decoder_start_token_id": first}
 
@@ -141,7 +144,7 @@ class Form:
                 head_width=shape.of_head,
                 hidden=shape.feed,
                 table_width=shape.of_table,
-                scale=shape.attention_scale,
+                scale=shape.usual_scale,
                 windows=windows,
                 **written,
             ),

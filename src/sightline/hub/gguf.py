@@ -31,7 +31,7 @@ from ..stacks.head import Head
 from ..stacks.transformer import Shape, Transformer
 from ..stacks.two import Two
 from .form import Form
-from .gguf_tokens import Tokens, tokens_of
+from .gguf_tokens import Tokens, framed, tokens_of
 
 Dtype = Literal["f32", "f16", "bf16", "q8_0"]
 FILE_TYPES: dict[Dtype, int] = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}  # llama.cpp's ``LlamaFileType``
@@ -340,7 +340,7 @@ def _settings(gguf: Any, writer: Any, model: Model, layout: Layout, name: str, d
 
 
 def _vocabulary(writer: Any, model: Model, layout: Layout, tokens: Tokens, template: str | None) -> None:
-    """Tokens, how texts are cut into them, and marks: a text begins, and what is read whole ends, as in training."""
+    """Tokens, how texts are cut into them, and marks: around a text as its tokenizer says, or as in training."""
     writer.add_tokenizer_model(tokens.model)
     writer.add_tokenizer_pre(tokens.pre)
     writer.add_token_list(tokens.names)
@@ -365,8 +365,11 @@ def _vocabulary(writer: Any, model: Model, layout: Layout, tokens: Tokens, templ
     end = ids.eos if layout is BERT else ids.sep  # its tokenizer ends a text in what it calls sep
     if end >= 0:
         writer.add_sep_token_id(end)
-    writer.add_add_bos_token(ids.bos >= 0)
-    writer.add_add_eos_token(layout in (BERT, T5))
+    if ids.ends:
+        writer.add_eot_token_id(ids.ends[0])  # it has one key for the end of a turn beside that of a text
+    begins, ends = framed(model) or (ids.bos >= 0, layout in (BERT, T5))
+    writer.add_add_bos_token(begins)
+    writer.add_add_eos_token(ends)
     never = [int(id) for id in ids.unpredictable if id < model.tokenizer.size]
     if layout.answers and never:
         writer.add_array("tokenizer.ggml.suppress_tokens", sorted(never))

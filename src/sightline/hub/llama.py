@@ -5,6 +5,7 @@ Mistral, Mixtral, Qwen2 and Qwen3 are this decoder with a change or two, each in
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,13 @@ from ..sight import past
 from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
+LEARNED = "original_max_position_embeddings"  # the context that a rotation was learned in, before it was stretched
 # Numbers of a stretched rotation by its kind, in the order of ``Shape.stretch``.
 STRETCHES: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", LEARNED),
+    "yarn": ("factor", LEARNED, "beta_fast", "beta_slow", "attention_factor"),
 }
 
 
@@ -32,18 +35,38 @@ def rotation(
     SightlineError : it is stretched in a way that our stack does not compute.
     """
     rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
-    inner = Settings(rope if isinstance(rope, dict) else {"rope_type": rope}, f"{settings.file}, rope_parameters,")
+    above = {LEARNED: learned} if (learned := settings.get(LEARNED)) else {}  # where both tell, this holds
+    rope = {**rope, **above} if isinstance(rope, dict) else {"rope_type": rope}
+    inner = Settings(rope, f"{settings.file}, rope_parameters,")
     told = replace(inner, values={"rope_type": inner.get("rope_type", inner.get("type"))})
     if not stretched:
         told.insist("rope_type", "default")
     names = told.one_of("rope_type", "default", STRETCHES)
-    parts = tuple(inner.number(name, 0.0) for name in names)
+    usual = {} if not names else _usual(settings, inner)
+    parts = tuple(inner.number(name, usual.get(name, 0.0)) for name in names)
     if 0.0 in parts:
         raise SightlineError(
             f"{inner.file} gives no {names[parts.index(0.0)]} of its stretched rotation",
             "Copy it again: it belongs to another model or is cut",
         )
     return inner.number("rope_theta", settings.number(name, base)), parts
+
+
+def _usual(settings: Settings, rope: Settings) -> dict[str, float]:
+    """What a stretched rotation has where its table leaves numbers away; ``rope`` : the table."""
+    context = float(settings.whole("max_position_embeddings", 2048))
+    if rope.get("rope_type", rope.get("type")) != "yarn":
+        return {LEARNED: context}
+    rope.insist("truncate", True)
+    factor = rope.number("factor", context / (rope.number(LEARNED, context) or context))
+    part, whole = rope.number("mscale", 0.0), rope.number("mscale_all_dim", 0.0)
+    sharper = _sharper(factor, part) / _sharper(factor, whole) if part and whole else _sharper(factor)
+    return {"factor": factor, LEARNED: context, "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": sharper}
+
+
+def _sharper(factor: float, share: float = 1.0) -> float:
+    """What queries and keys grow by (YaRN: Peng et al., 2023, section 3.4); ``share`` of it (DeepSeek-V2, 2024)."""
+    return 0.1 * share * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def decoder_shape(settings: Settings, bias: bool = False) -> Shape:
@@ -78,8 +101,8 @@ def decoder_settings(form: Form) -> dict[str, Any]:
     shape = form.shape
     kind = next(kind for kind, parts in STRETCHES.items() if len(parts) == len(shape.stretch))
     stretch = dict(zip(STRETCHES[kind], shape.stretch, strict=True))
-    if kind == "llama3":
-        stretch["original_max_position_embeddings"] = int(shape.stretch[-1])
+    if LEARNED in stretch:
+        stretch[LEARNED] = int(stretch[LEARNED])
     return {
         "attention_dropout": shape.dropout,
         "head_dim": shape.of_head,

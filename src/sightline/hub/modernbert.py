@@ -14,8 +14,7 @@ from ..sight import everything
 from ..stacks.transformer import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 from .llama import rotation
-
-WHOLE, NEAR = "full_attention", "sliding_attention"
+from .mistral import NEAR, WHOLE, kinds_of, windows_by_layer
 
 
 def _base(settings: Settings, kind: str, old: str, usual: float) -> float:
@@ -30,7 +29,7 @@ def _form(settings: Settings) -> Form:
     settings.insist("classifier_bias", norm_bias)  # our head has a bias of dense layer and norm, or none
     layers, every = settings.whole("num_hidden_layers", 22), settings.whole("global_attn_every_n_layers", 3)
     reach, eps = settings.whole("local_attention", 128) // 2, settings.number("norm_eps", 1e-5)
-    kinds = settings.get("layer_types") or [WHOLE if layer % every == 0 else NEAR for layer in range(layers)]
+    kinds = [WHOLE if layer % every == 0 else NEAR for layer in range(layers)]
     return Form(
         Shape(
             layers=layers,
@@ -52,7 +51,7 @@ def _form(settings: Settings) -> Form:
             attention_bias=bias,
             output_bias=bias,
             feed_bias=settings.flag("mlp_bias", False),
-            windows=tuple(None if kind == WHOLE else reach for kind in kinds),
+            windows=windows_by_layer(settings, layers, reach, kinds),
             dropout=settings.number("attention_dropout", 0.0),
         ),
         tied=settings.flag("tie_word_embeddings", True),
@@ -77,7 +76,7 @@ def _settings(form: Form) -> dict[str, Any]:
         "hidden_activation": activation_name(shape.activation),
         "hidden_size": shape.width,
         "intermediate_size": shape.feed,
-        "layer_types": [WHOLE if reach is None else NEAR for reach in reaches],
+        "layer_types": kinds_of(shape),
         "local_attention": 2 * next((reach for reach in reaches if reach), 64),
         "max_position_embeddings": shape.context,
         "mlp_bias": shape.feed_bias,

@@ -1,6 +1,7 @@
 """RoBERTa (Liu et al., 2019), as transformers lays it out: BERT whose places are counted from behind padding's id.
 
-Where its head has the layers' activation it computes what a BERT does, and is written as one.
+Where its head has the layers' activation it computes what a BERT does: trained here it is written as one, adopted as a
+RoBERTa again.
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from typing import Any
 
 from ..data import Tokenizer
 from ..data.tokenizer import SPECIALS, Role
+from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from .foreign import quiet
+from .marian_tokens import IDS, SOURCE, of_source
 
 # What transformers makes a tokenizer.json of: byte-level BPE, WordPiece, sentencepiece's two kinds.
 OLDER = (
@@ -19,7 +21,7 @@ OLDER = (
     ("spiece.model",),
     ("tokenizer.model",),
     ("sentencepiece.bpe.model",),
-    ("source.spm", "target.spm", "vocab.json"),
+    (SOURCE, IDS),
 )
 
 
@@ -38,7 +40,17 @@ def tokenizer_of(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
             f"{folder} has no tokenizer.json, nor files of which one is made (vocab.txt, spiece.model, ...)",
             "Copy its tokenizer too, or name another with --tokenizer",
         )
+    if (folder / SOURCE).is_file():
+        return of_source(folder)
     return _converted(folder, marks)
+
+
+def ending_sources(tokenizer: Tokenizer) -> Tokenizer:
+    """The same ids, where a source ends in the mark that ends a text, and nothing stands before it (Marian)."""
+    layout, roles = tokenizer.told()
+    if roles.get("bos") == roles.get("eos"):
+        roles.pop("bos", None)
+    return Tokenizer.of_told(layout, {**roles, "sep": roles["eos"]}) if "eos" in roles else tokenizer
 
 
 def _told(config: Mapping[str, Any]) -> dict[Role, int]:
@@ -50,6 +62,19 @@ def _told(config: Mapping[str, Any]) -> dict[Role, int]:
         if isinstance(first, int):
             found[role] = first
     return found
+
+
+def ends_of(vocabulary: Vocabulary, *settings: object) -> tuple[int, ...]:
+    """Ids beside eos that end a text, by the first of a folder's settings that names any.
+
+    A list was made for this model (the end of a turn beside that of a text). A single id may be a default, meant for
+    another vocabulary: it counts where it is a mark here.
+    """
+    values = (one.get("eos_token_id") for one in settings if isinstance(one, Mapping))
+    found: Any = next((value for value in values if value is not None), [])
+    ids = found if isinstance(found, list) else [found]
+    known = (id for id in ids if type(id) is int and 0 <= id < vocabulary.size and id != vocabulary.eos)
+    return tuple(dict.fromkeys(id for id in known if len(ids) > 1 or vocabulary.is_special[id]))
 
 
 def _converted(folder: Path, marks: Mapping[Role, int]) -> Tokenizer:

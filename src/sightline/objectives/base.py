@@ -181,7 +181,7 @@ class Objective(ABC):
     @property
     def stops(self) -> tuple[int, ...]:
         """Marks that end a text when written."""
-        return (self.vocabulary.eos,)
+        return self.vocabulary.stops
 
     @property
     def generator(self) -> tuple[Objective, float] | None:

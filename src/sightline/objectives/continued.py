@@ -87,11 +87,13 @@ def continued(model: Model, family: str, fields: Mapping[str, Any]) -> tuple[Mod
         _give_rows(model, rows, new, sorted(set(range(held.size)) - set(new)))
     if family != model.objective.family and isinstance(model.stack, Transformer):
         _without_segments(model.stack, kind)
-    objective = kind(replace(tokenizer.vocabulary, padded=rows), **fields)
+    objective = kind(replace(tokenizer.vocabulary, padded=rows, ends=model.objective.vocabulary.ends), **fields)
     if isinstance(model.head, Head):
         model.head.barred = torch.as_tensor(objective.vocabulary.unpredictable, dtype=torch.long, device=model.device)
     generator = model.generator if family == model.objective.family else None
-    return Model(objective, model.stack, model.head, tokenizer, generator, model.lengths), added
+    changed = Model(objective, model.stack, model.head, tokenizer, generator, model.lengths)
+    changed.came_as = model.came_as
+    return changed, added
 
 
 def lacking(kind: type[Objective], tokenizer: Tokenizer, rows: int, fields: Mapping[str, Any]) -> tuple[str, ...]:

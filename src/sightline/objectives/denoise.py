@@ -114,7 +114,7 @@ class Denoise(Objective):
     @property
     def stops(self) -> tuple[int, ...]:
         """The end of the text, and the sentinel of the next span."""
-        return self._one.stops if self.noise == "spans" else (self.vocabulary.eos,)
+        return self._one.stops if self.noise == "spans" else self.vocabulary.stops
 
     def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
         if self.noise == "spans":

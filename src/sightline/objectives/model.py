@@ -125,6 +125,7 @@ class Model(nn.Module):
         self.numbers = tokenizer is None  # it reads numbers, and no verb of texts may be asked of it
         self.generator = generator
         self.lengths = lengths
+        self.came_as = ""  # the class of transformers that its folder named: it is written as such again, if it can be
         self._kernel: Kernel | None = None
         self.compiled_steps = False  # cached steps on a GPU go through torch.compile: for long or many texts
 

@@ -100,7 +100,7 @@ class Prefix(Objective):
     @property
     def stops(self) -> tuple[int, ...]:
         """The end of the text; in a text with spans also the sentinel of the next."""
-        return (self.vocabulary.eos, *(self.vocabulary.spares if self.denoise else ()))
+        return (*self.vocabulary.stops, *(self.vocabulary.spares if self.denoise else ()))
 
     def ask(self, rows: Rows, draws: RowDraws, progress: float) -> list[View]:
         if self.denoise:

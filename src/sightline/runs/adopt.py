@@ -140,7 +140,7 @@ def adopt(
         was=was,
         holds=model.holds,
         sizes=", ".join(f"{size:,} {name}" for name, size in _sizes(model).items() if size),
-        tokenizer=_told(model.tokenizer),
+        tokenizer=_told(model.tokenizer, model.objective.vocabulary.ends),
         changed=tuple(changed),
         loads_as="" if now["model_type"] == "sightline" else str(now["architectures"][0]),
         next=_next(model, target, bool(changed)),
@@ -207,8 +207,8 @@ def _changes(was: str, before: Mapping[str, int], model: Model, added: tuple[str
     return changes
 
 
-def _told(tokenizer: Tokenizer) -> str:
-    """A tokenizer in a line: kind, ids, whether text comes back, marks."""
+def _told(tokenizer: Tokenizer, ends: tuple[int, ...]) -> str:
+    """A tokenizer in a line: kind, ids, whether text comes back, marks, and what ends a text beside eos."""
     from ..data.tokenizer import SPECIALS
 
     marks = {role: getattr(tokenizer, role) for role in SPECIALS}
@@ -216,7 +216,8 @@ def _told(tokenizer: Tokenizer) -> str:
     lacking = [role for role, id in marks.items() if id is None]
     whole = "gives texts back byte for byte" if tokenizer.lossless else "does not give every text back byte for byte"
     none = [f"no {', '.join(lacking)}"] if lacking else []
-    return f"{tokenizer.kind}, {tokenizer.size:,} ids, {whole}; {', '.join([*there, *none])}"
+    more = f"; a text also ends in {', '.join(map(tokenizer.show, ends))}" if ends else ""
+    return f"{tokenizer.kind}, {tokenizer.size:,} ids, {whole}; {', '.join([*there, *none])}{more}"
 
 
 def _beside(place: Path) -> dict[str, bytes]:

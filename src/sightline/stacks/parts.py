@@ -56,15 +56,24 @@ def frequencies(size: int, base: float, stretch: tuple[float, ...] = (), device:
 
     ``stretch`` : of a context longer than what the pairs were learned in. (factor,) divides all (Chen et al., 2023);
     (factor, low, high, context) only those that turn fewer than ``low`` times in that context, those of more than
-    ``high`` not at all, and between them in a line (Llama 3.1: Grattafiori et al., 2024).
+    ``high`` not at all, and between them in a line (Llama 3.1: Grattafiori et al., 2024). (factor, context, fast, slow,
+    sharper) does likewise, in a line from the pair that turns ``fast`` times to that of ``slow`` (YaRN: Peng et al.,
+    2023); queries and keys both grow by ``sharper`` there, which ``Shape.attention_scale`` holds.
     """
     turns = 1.0 / base ** (torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
     if not stretch:
         return turns
     if len(stretch) == 1:
         return turns / stretch[0]
-    factor, low, high, context = stretch
-    kept = ((context * turns / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+    if len(stretch) == 4:
+        factor, low, high, context = stretch
+        kept = ((context * turns / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+    else:
+        factor, context, fast, slow, _ = stretch
+        pairs = [size * math.log(context / (2 * math.pi * often)) / (2 * math.log(base)) for often in (fast, slow)]
+        first, last = max(math.floor(pairs[0]), 0), min(math.ceil(pairs[1]), size - 1)
+        number = torch.arange(size // 2, device=device, dtype=torch.float32)
+        kept = 1 - ((number - first) / (last - first or 0.001)).clamp(0, 1)
     return kept * turns + (1 - kept) * turns / factor
 
 

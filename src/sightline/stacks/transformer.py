@@ -120,9 +120,10 @@ class Shape:
             raise SightlineError(
                 f"{self.heads} heads cannot share {self.shared_heads} key-value heads evenly", "Use a divisor"
             )
-        if len(self.stretch) not in (0, 1, 4) or any(part <= 0 for part in self.stretch):
+        if len(self.stretch) not in (0, 1, 4, 5) or any(part <= 0 for part in self.stretch):
             raise SightlineError(
-                f"a rotation is not stretched by {self.stretch}", "Give (factor,) or (factor, low, high, context)"
+                f"a rotation is not stretched by {self.stretch}",
+                "Give (factor,), (factor, low, high, context) or (factor, context, fast, slow, sharper)",
             )
         if self.experts and not 0 < self.chosen <= self.experts:
             raise SightlineError(
@@ -155,6 +156,12 @@ class Shape:
 
     @property
     def attention_scale(self) -> float:
+        """What the products of queries and keys are multiplied by; of a rotation stretched as YaRN does, sharper."""
+        sharper = self.stretch[4] if len(self.stretch) == 5 else 1.0
+        return self.usual_scale * sharper**2
+
+    @property
+    def usual_scale(self) -> float:
         return self.scale or self.of_head**-0.5
 
     @property
