@@ -45,6 +45,7 @@ class Telling(Teaching[Targets]):
         if begun.added:
             self.notes.append(f"the tokenizer gains {', '.join(begun.added)}")
         self.tokenizer, two = begun.model.tokenizer, begun.model.objective.begins_with is not None
+        self.tokenizer.need_targets()
         found = {side: (self._ids(examples, side, "text"), self._ids(examples, side, "label")) for side in SIDES}
         if examples.train:
             self.told = {"longest": max(len(ids) for ids in found["train"][1])}
