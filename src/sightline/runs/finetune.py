@@ -135,7 +135,7 @@ def finetune(
         head_rate: of the head; 0: three times the stack's, 0.003 where that is frozen.
         warmup: share of the steps in which the rates rise; they then fall in a straight line.
         decay: of matrices, decoupled.
-        dropout: of what enters the head.
+        dropout: of what enters the head; where targets are learned, of what each part of a layer adds.
         rank: of adapters.
         alpha: of adapters; their product counts alpha / rank.
         limit: training items at most, drawn by seed; 0: all.
