@@ -31,7 +31,7 @@ from sightline.decoders.sampling import GREEDY
 from sightline.objectives.model import Model, built
 from sightline.objectives.pen import Pen, reading
 from sightline.objectives.seq2seq import Seq2Seq
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 try:
     from sightline.objectives.lengths import by_lengths

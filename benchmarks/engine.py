@@ -27,7 +27,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.model import Model, built
 from sightline.objectives.writing import Engine, Wanted
 from sightline.serving.engine import opened
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 GPT2 = Shape(
     6, 384, 6, VOCABULARY, 256, norm_bias=True, qk_norm=False, positions="learned", activation="gelu_tanh",

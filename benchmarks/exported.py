@@ -31,7 +31,7 @@ from sightline.decoders.canvas import Canvas
 from sightline.hub import gguf
 from sightline.objectives.causal import Causal
 from sightline.objectives.model import Model, built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 
 def model_of(shape: Shape) -> Model:

@@ -49,8 +49,8 @@ from sightline.sight import View
 from sightline.stacks import sizes
 from sightline.stacks.cache import Cache
 from sightline.stacks.look import kernel_for
+from sightline.stacks.shape import Shape
 from sightline.stacks.static import LEAST, MOST, Step, replayed, replayed_run
-from sightline.stacks.transformer import Shape
 from sightline.training.loop import stepper
 from sightline.training.machine import device_for, peak
 from sightline.training.settings import Optimization, Settings

@@ -35,7 +35,7 @@ from sightline.objectives import Causal, Denoise, Masked, Objective
 from sightline.objectives.model import built
 from sightline.stacks.attention import Mask, attend
 from sightline.stacks.look import Kernel
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.training.loop import stepper
 from sightline.training.settings import Optimization, Settings
 

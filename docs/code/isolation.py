@@ -11,7 +11,7 @@ from sightline.data.vocabulary import Vocabulary
 from sightline.objectives import Causal
 from sightline.objectives.model import built
 from sightline.sight import Slots, View, isolated, past
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 LENGTH, CUT = 16, 7  # a row of 16 tokens; the second document begins at place 7
 words = Vocabulary(64, 64, pad=0, bos=1, eos=2, mask=3, specials=(0, 1, 2, 3))

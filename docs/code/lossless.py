@@ -5,7 +5,7 @@ from sightline import hub
 from sightline.data import train_tokenizer
 from sightline.objectives.causal import Causal
 from sightline.objectives.model import built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 tokenizer = train_tokenizer(["To be, or not to be, that is the question."], "byte")
 shape = Shape(2, 32, 4, tokenizer.padded, context=128)

@@ -21,7 +21,7 @@ from sightline.objectives import FAMILIES, Objective
 from sightline.objectives.model import built
 from sightline.runs.families import families
 from sightline.sight import Depth, asks_per_slot, cacheable, isolated, leaks, score_of, visible_pairs
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 HERE = Path(__file__).resolve().parent
 TOKENS = 64  # of the text that the numbers are derived from

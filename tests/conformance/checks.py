@@ -17,7 +17,8 @@ from sightline.objectives.base import within_document
 from sightline.objectives.model import Model, built
 from sightline.sight import NO_DOCUMENT, NOTHING, View, cacheable, forbid_leaks, isolated, reach, score_of
 from sightline.stacks.pair import Pair
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.stacks.two import Two
 
 PAD, BOS, EOS, MASK = 0, 1, 2, 3

@@ -18,7 +18,8 @@ from torch.nn.attention import flex_attention as flex
 from sightline.sight import NOTHING, OPENING, Rule, Slots, View, everything, matrix, near, opening, past
 from sightline.stacks.flex import block_mask, mask_function
 from sightline.stacks.look import Look
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 T = 150  # two blocks of slots, the second not full
 

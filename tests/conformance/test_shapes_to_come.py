@@ -35,7 +35,8 @@ from sightline.sight import (
     streams,
 )
 from sightline.stacks.head import Head
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 T, MASK, START, END, SENTINEL = 12, 61, 62, 63, 60
 SPAN = np.arange(4, 7)  # the positions that are cut out

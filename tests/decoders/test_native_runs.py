@@ -19,7 +19,7 @@ from sightline.decoders.policy import Beam, NextPlace, Policy
 from sightline.objectives.denoise import Denoise
 from sightline.objectives.model import Model, built
 from sightline.stacks import compiled, native
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.stacks.two import TwoCache
 
 MARKS = range(6)  # never written

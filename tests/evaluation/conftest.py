@@ -15,7 +15,7 @@ from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.permuted import Permuted
 from sightline.objectives.prefix import Prefix
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 WORDS = ["the", "a", "river", "house", "stone", "sings", "under", "quiet", "red", "bird", "水", "山", "slowly", "and"]
 Make = Callable[[type[Objective]], Model]

@@ -28,7 +28,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.objectives.prefix import Prefix
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 Make = Any
 

@@ -28,7 +28,7 @@ from sightline.objectives.electra import Electra
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import built
 from sightline.runs.harness import register
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 Evaluate = Callable[..., dict[str, Any]]
 TOLERANCE = 1e-4

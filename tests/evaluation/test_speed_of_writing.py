@@ -19,7 +19,7 @@ from sightline.objectives.nar import Nar
 from sightline.objectives.seq2seq import Seq2Seq
 from sightline.objectives.translating import translate
 from sightline.progress import bar
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TEXTS = ["a dog", "", "a big dog runs", "cats", "two of the cats sit there"]
 

@@ -19,7 +19,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
 from sightline.objectives.two_way import TwoWay
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 CONLLU = """# text = dell'acqua
 1-2\tdell'acqua\t_\t_\t_\t_\t_\t_\t_\t_

@@ -17,7 +17,7 @@ import pytest
 from sightline.data import Bins, Document, Draws, Order, Packed, RowReader, tokenized, train_tokenizer
 from sightline.objectives import FAMILIES, Objective
 from sightline.objectives.model import Model, built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.training.optimizer import Optimizers
 from sightline.training.settings import Optimization, Schedule
 

@@ -17,7 +17,7 @@ from sightline.data.series import Windows, number_rows
 from sightline.data.vocabulary import Vocabulary
 from sightline.objectives import Causal, LinearAR
 from sightline.objectives.model import built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 HERE = Path(__file__).parent
 SHAPE = Shape(2, 32, 4, 0, 24, rope_base=100.0)

@@ -18,7 +18,8 @@ from sightline.objectives import FAMILIES
 from sightline.objectives.causal import Causal
 from sightline.objectives.model import Model, built
 from sightline.stacks.head import Head
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 TEXT = "Two roads met under the elm; 的确."
 BIASES = {"attention_bias": True, "output_bias": True, "feed_bias": True}

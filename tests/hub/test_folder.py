@@ -42,7 +42,8 @@ from sightline.objectives.seq2seq import Seq2Seq
 from sightline.objectives.two_way import TwoWay
 from sightline.sight import Rule, everything
 from sightline.stacks.head import Head
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.stacks.two import Two
 
 TEXT = "Two roads met under the elm; 的确."
@@ -545,7 +546,7 @@ def noted(folder: Path, pattern: str, replacement: str) -> None:
         ("sightline_evil.x:Y", "code of sightline_evil is not run unasked"),
         ("sightline.objectives.causal:Missing", "is not to be had"),
         ("sightline.objectives.nowhere:Causal", "is not to be had"),
-        ("sightline.stacks.transformer:Shape", "is no objective"),
+        ("sightline.stacks.shape:Shape", "is no objective"),
         ("sightline.objectives.causal.Causal", "names no objective"),
         ("__import__('os')", "names no objective"),
     ],

@@ -26,7 +26,8 @@ from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built
 from sightline.stacks.head import Head
 from sightline.stacks.makes import MAKES
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.stacks.two import Two
 
 TEXT = "Two roads met under the elm; 的确."

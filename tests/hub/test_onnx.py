@@ -18,7 +18,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import built
 from sightline.stacks.makes import MAKES
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TEXTS = ("Two roads met under the elm; 的确.", "Elm.")
 

@@ -19,7 +19,7 @@ from sightline.objectives import Backward, Objective, Prefix
 from sightline.objectives.model import Model, built
 from sightline.sight import NOTHING, fixed, seats
 from sightline.stacks.cache import Cache
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 
 @pytest.fixture(scope="module")

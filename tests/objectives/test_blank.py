@@ -22,7 +22,8 @@ from sightline.objectives.model import Model, built
 from sightline.objectives.writing import generate
 from sightline.sight import NOTHING, OPENING, Slots, View, cacheable, everything, fixed, opening, past
 from sightline.stacks.cache import Cache
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 SAID = ["the cat sat on the mat", "a dog ran", "猫坐在红色的垫子上", "狗跑了"]
 UL2 = "1/3 prefix:R denoise=0.3 span=3, 1/3 prefix:S empty=0.5, 1/3 prefix:X denoise=0.5 span=6"

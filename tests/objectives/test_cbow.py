@@ -30,7 +30,7 @@ from sightline.objectives.filling import fill
 from sightline.objectives.lexicon import Lexicon
 from sightline.objectives.model import built
 from sightline.sight import Depth, leaks, matrix
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TREE = Subject(lambda vocabulary: CBOW(vocabulary, loss="hierarchical"))
 NOISE = Subject(CBOW)

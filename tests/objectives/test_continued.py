@@ -22,7 +22,7 @@ from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model, built, token_table
 from sightline.sight import reach
 from sightline.stacks.makes import make
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 SENTENCE = "Two roads met under the elm, and one of them went on."
 

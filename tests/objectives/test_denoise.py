@@ -20,7 +20,8 @@ from sightline.objectives import Denoise, Prefix
 from sightline.objectives.sides import SEEN
 from sightline.sight import NO_DOCUMENT, NOTHING, Depth, Slots, View, fixed, reach
 from sightline.stacks.look import Look
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.stacks.two import Two, sides
 
 SPARES = tuple(range(900, 1000))

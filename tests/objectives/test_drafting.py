@@ -21,8 +21,8 @@ from sightline.objectives.drafting import Ahead, Drafts, checkable
 from sightline.objectives.model import Model, built
 from sightline.objectives.writing import generate
 from sightline.stacks.cache import Cache
+from sightline.stacks.shape import Shape
 from sightline.stacks.table import Table
-from sightline.stacks.transformer import Shape
 
 PROMPTS = 1000
 NEAR = 1e-4  # a tie by rounding: the two likeliest ids differ by less

@@ -20,7 +20,7 @@ from sightline.objectives.model import Model, built, narrowed
 from sightline.objectives.writing import generate
 from sightline.sight import NO_DOCUMENT, NOTHING
 from sightline.stacks.head import Head
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 SAID = "The cat sat on the mat. The dog saw the cat. 猫坐在垫子上。 " * 8
 

@@ -24,7 +24,7 @@ from sightline.objectives.translating import translate
 from sightline.objectives.writing import generate
 from sightline.sight import OPENING, Slots, View, fixed, opening, same_stream
 from sightline.stacks import compiled, sources
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.stacks.two import Two
 
 SOURCES = ["ab", "hello there", "c", "one two three"]

@@ -11,7 +11,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.lexicon import Lexicon
 from sightline.objectives.model import built
 from sightline.objectives.ngram import NGram
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 # Two axes: who (man, woman), and what (king or not); lengths do not matter.
 ROYAL = Lexicon(

@@ -19,7 +19,7 @@ from sightline.sight import isolated, reach
 from sightline.stacks.autoregression import AR
 from sightline.stacks.cache import Cache
 from sightline.stacks.numbers import DensityHead
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 NO_WORDS = Vocabulary(0, 0)
 TINY = Shape(layers=2, width=16, heads=2, vocabulary=0, context=32, rope_base=100.0)

@@ -19,7 +19,7 @@ from sightline.errors import SightlineError
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import built
 from sightline.sight import NOTHING
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 SAID = "The lighthouse keepers remembered every winter storm. 北京大学的学生在图书馆里读书。 " * 6
 HAN = "北京大学的学生在图书馆里读书，他们喜欢自然语言处理。"

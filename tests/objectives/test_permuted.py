@@ -22,7 +22,8 @@ from sightline.objectives.permuted import FIRST, QUERY, TEXT
 from sightline.objectives.writing import generate
 from sightline.sight import NOTHING, Depth, View, matrix, reach, score_of
 from sightline.stacks.cache import Cache
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 WORDS = Vocabulary(20, 20, pad=0, bos=1, eos=2, specials=(0, 1, 2))
 DEEP = Depth(layers=3)

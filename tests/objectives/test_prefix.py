@@ -13,7 +13,7 @@ from sightline.errors import SightlineError
 from sightline.objectives import Causal, Objective, Prefix
 from sightline.objectives.model import Model, built
 from sightline.sight import NOTHING, fixed
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 
 @pytest.fixture(scope="module")

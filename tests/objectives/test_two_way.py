@@ -18,7 +18,7 @@ from sightline.objectives import Backward, Causal, TwoWay
 from sightline.objectives.model import Model, built
 from sightline.objectives.two_way import Body
 from sightline.stacks.pair import Body as Built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TEXTS = ["The river rose, and the town watched it.", "水涨船高。", "A boat passed."]
 BODIES = get_args(Body)

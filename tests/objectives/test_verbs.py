@@ -33,8 +33,8 @@ from sightline.objectives.permuted import Permuted
 from sightline.objectives.prefix import Prefix
 from sightline.objectives.two_way import TwoWay
 from sightline.objectives.writing import generate
+from sightline.stacks.shape import Shape
 from sightline.stacks.table import Table
-from sightline.stacks.transformer import Shape
 
 SAID = "The cat sat on the mat. The dog saw the cat. 猫坐在垫子上。 " * 8
 FAMILIES: dict[str, type[Objective]] = {

@@ -22,7 +22,8 @@ from sightline.objectives.masked import Masked
 from sightline.objectives.model import Model
 from sightline.objectives.places import laid_at_places, read_as_texts
 from sightline.stacks.head import Head
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 TOLERANCE = 1e-4
 TEXT = "Two roads met under the elm; 的确."

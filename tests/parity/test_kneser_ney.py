@@ -12,8 +12,8 @@ from sightline.data import Rows, train_tokenizer
 from sightline.data.vocabulary import Vocabulary
 from sightline.objectives.model import Model, built
 from sightline.objectives.ngram import NGram
+from sightline.stacks.shape import Shape
 from sightline.stacks.table import NO_TOKEN, Table
-from sightline.stacks.transformer import Shape
 
 BEGIN, END = 0, 1
 WORDS = Vocabulary(size=24, padded=24, bos=BEGIN, eos=END, specials=(BEGIN, END))

@@ -31,7 +31,7 @@ from sightline.objectives.model import Model, built
 from sightline.objectives.writing import generate
 from sightline.stacks.head import Head
 from sightline.stacks.makes import MAKES
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.stacks.two import Two
 
 library = pytest.importorskip("llama_cpp")

@@ -22,7 +22,7 @@ from sightline.hub import Form, load, save
 from sightline.objectives import Denoise
 from sightline.objectives.model import Model
 from sightline.sight import NO_DOCUMENT, View
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.stacks.two import Two, sides
 
 TOLERANCE = 1e-4

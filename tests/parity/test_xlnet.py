@@ -17,7 +17,8 @@ from sightline.data.vocabulary import Vocabulary
 from sightline.objectives import Permuted
 from sightline.objectives.model import built
 from sightline.sight import NOTHING, Depth, View, reach
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 T = 12
 WORDS = Vocabulary(30, 30, bos=1, eos=2, specials=(1, 2))

@@ -16,7 +16,7 @@ from sightline.data import train_tokenizer
 from sightline.objectives import Cmlm, Seq2Seq, translating
 from sightline.objectives.model import built
 from sightline.runs import distill as runs
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -20,7 +20,7 @@ from sightline.objectives.diffusion import Diffusion
 from sightline.objectives.electra import Electra
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 OPTIONS = ("--device", "cpu", "--threads", "1")
 FAMILIES: dict[str, type[Objective]] = {

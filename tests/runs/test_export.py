@@ -22,7 +22,7 @@ from sightline.objectives.prefix import Prefix
 from sightline.runs import export as exports
 from sightline.runs.export import export
 from sightline.stacks.makes import MAKES
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TEXT = "Two roads met under the elm."
 

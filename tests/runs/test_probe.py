@@ -20,7 +20,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.masked import Masked
 from sightline.objectives.model import built
 from sightline.objectives.ngram import NGram
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 HERE = {"device": "cpu", "threads": 1}
 NOUNS, VERBS = ("sun", "mat", "log", "sea"), ("sits", "runs", "eats", "sings")

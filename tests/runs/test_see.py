@@ -28,7 +28,7 @@ from sightline.objectives.prefix import Prefix
 from sightline.runs.see import MOST, see
 from sightline.sight import Rule, everything
 from sightline.stacks import look
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TEXT = "a cat sat 的"
 

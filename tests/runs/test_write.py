@@ -24,7 +24,7 @@ from sightline.runs.embed import embed
 from sightline.runs.score import score
 from sightline.runs.texts import prompts, read_all
 from sightline.runs.write import fill, generate
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 FAMILIES = {name: kind for name, kind in ALL.items() if kind.reads == "text"}
 WRITERS = [name for name, kind in FAMILIES.items() if kind.writes]

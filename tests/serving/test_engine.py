@@ -26,7 +26,8 @@ from sightline.objectives.writing import Wanted, generate
 from sightline.runs import write
 from sightline.serving.engine import ENGINES, _own_openmp, opened
 from sightline.stacks.head import Head
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 PROMPTS = ("", "Two", "roads", "met under", "the elm; 的确.", "x", "")
 BIASES = {"attention_bias": True, "output_bias": True, "feed_bias": True}

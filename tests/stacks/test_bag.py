@@ -17,7 +17,7 @@ from sightline.objectives.model import Model, built
 from sightline.stacks import hogwild
 from sightline.stacks.bag import Bag, Lesson
 from sightline.stacks.hogwild import DOMAIN, Manner, Noise, huffman, kept_below
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 PAD, BOS, EOS = 0, 1, 2
 WORDS = Vocabulary(20, 24, pad=PAD, bos=BOS, eos=EOS, specials=(PAD, BOS, EOS))

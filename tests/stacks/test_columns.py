@@ -21,7 +21,7 @@ from sightline.sight import NO_DOCUMENT, Depth, matrix, visible_pairs
 from sightline.stacks.attention import Mask, attend
 from sightline.stacks.columns import Columns, attend_in_columns, pairs, streams_of
 from sightline.stacks.look import Look
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.stacks.two import sides
 
 LINES, HEADS, WIDTH = 2, 3, 8

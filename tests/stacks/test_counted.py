@@ -14,7 +14,8 @@ from sightline.sight import Slots, View, past
 from sightline.stacks.counted import Pairs, begin_from
 from sightline.stacks.head import Head
 from sightline.stacks.look import Look
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 VOCABULARY = 20
 SHAPE = Shape(layers=2, width=32, heads=2, vocabulary=VOCABULARY, context=8)

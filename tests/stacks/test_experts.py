@@ -16,7 +16,7 @@ from sightline.objectives.causal import Causal
 from sightline.objectives.model import built
 from sightline.stacks import static
 from sightline.stacks.experts import Experts, unevenness
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 TEXT = "Two roads met under the elm."
 

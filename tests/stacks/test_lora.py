@@ -16,10 +16,12 @@ from sightline.sight import NOTHING, Slots, View, past
 from sightline.stacks import compiled, native
 from sightline.stacks.cache import Cache
 from sightline.stacks.head import Head
+from sightline.stacks.layer import Cross, FeedForward
 from sightline.stacks.look import Look
 from sightline.stacks.lora import Adapted, adapt, merge
 from sightline.stacks.lstm import LSTM
-from sightline.stacks.transformer import Cross, FeedForward, Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.stacks.two import Two
 
 T, WIDTH = 12, 16

@@ -12,7 +12,7 @@ from sightline.stacks import lstm
 from sightline.stacks.cache import Cache
 from sightline.stacks.look import Look
 from sightline.stacks.lstm import LSTM, Layer
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 
 T, WIDTH, CELLS = 7, 8, 12
 SHAPE = Shape(3, WIDTH, 2, 20, 32)

@@ -18,7 +18,8 @@ from sightline.stacks import compiled, native
 from sightline.stacks.cache import Cache
 from sightline.stacks.head import Head
 from sightline.stacks.look import Look
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 T, VOCABULARY = 40, 50
 VARIANTS: list[dict[str, Any]] = [

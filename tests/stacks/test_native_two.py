@@ -16,7 +16,7 @@ from sightline.stacks import compiled, native, packed, sources
 from sightline.stacks.head import Head
 from sightline.stacks.look import Look
 from sightline.stacks.lora import adapt
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.stacks.two import Two, TwoCache, sides
 
 SOURCE, TARGET = 21, 24

@@ -12,7 +12,8 @@ from sightline.stacks.characters import LENGTH, Characters, character_ids, ids_o
 from sightline.stacks.lstm import LSTM
 from sightline.stacks.mix import Mix
 from sightline.stacks.pair import Pair, cells_of
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 
 def weights(part: torch.nn.Module) -> int:

@@ -15,7 +15,8 @@ from sightline.stacks.cache import Cache
 from sightline.stacks.head import Head
 from sightline.stacks.look import Look, kernel_for
 from sightline.stacks.parts import buckets
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 
 T = 10
 TOKENS = np.random.default_rng(0).integers(0, 20, (2, T))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sightline.errors import SightlineError
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.training.budget import Budget
 from sightline.training.optimizer import Muon, Optimizers, orthogonal
 from sightline.training.settings import Optimization, Schedule

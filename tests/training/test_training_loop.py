@@ -34,7 +34,7 @@ from sightline.objectives import (
 from sightline.objectives.base import Term
 from sightline.objectives.model import Model, built
 from sightline.sight import View
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.training import loop
 from sightline.training.checkpoint import checkpoints, newest
 from sightline.training.questions import Asker

@@ -11,7 +11,8 @@ from sightline.objectives import Causal, Electra
 from sightline.objectives.model import Model, built
 from sightline.stacks.head import Head
 from sightline.stacks.makes import MAKES
-from sightline.stacks.transformer import Shape, Transformer
+from sightline.stacks.shape import Shape
+from sightline.stacks.transformer import Transformer
 from sightline.training.working import Working
 
 TOKENIZER = train_tokenizer(["abc"], "byte")

@@ -18,7 +18,7 @@ from sightline.data.vocabulary import Vocabulary
 from sightline.errors import SightlineError
 from sightline.objectives import Causal, Electra, Masked, NGram, Objective, Prefix
 from sightline.objectives.model import Model, built
-from sightline.stacks.transformer import Shape
+from sightline.stacks.shape import Shape
 from sightline.training.loop import stepper
 from sightline.training.settings import Optimization, Settings
 from sightline.training.world import World

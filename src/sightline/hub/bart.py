@@ -7,7 +7,7 @@ from typing import Any
 from ..objectives.denoise import Denoise
 from ..objectives.seq2seq import Seq2Seq
 from ..objectives.sides import SEEN
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
 OFFSET = 2  # rows of its tables of positions before that of the first place

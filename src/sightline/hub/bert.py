@@ -6,7 +6,7 @@ from typing import Any
 
 from ..objectives.masked import Masked
 from ..sight import everything
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..objectives.electra import Electra
 from ..objectives.masked import Masked
 from ..sight import everything
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .bert import encoder_links, encoder_settings, encoder_shape
 from .form import Architecture, Form, Link, Settings
 

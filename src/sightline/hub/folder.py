@@ -38,8 +38,9 @@ from ..stacks.linear import Linear, LinearHead
 from ..stacks.numbers import DensityHead
 from ..stacks.pair import Pair
 from ..stacks.regressions import Regressions
+from ..stacks.shape import Shape
 from ..stacks.table import Table, TableHead
-from ..stacks.transformer import Shape, Transformer
+from ..stacks.transformer import Transformer
 from ..stacks.two import Two
 from .architectures import ARCHITECTURES, architecture_of
 from .card import card

@@ -17,7 +17,8 @@ from ..stacks.head import Head
 from ..stacks.judge import Judge
 from ..stacks.pair import Body, Pair
 from ..stacks.parts import Activation, Norm
-from ..stacks.transformer import Shape, Transformer
+from ..stacks.shape import Shape
+from ..stacks.transformer import Transformer
 from ..stacks.two import Two
 
 T = TypeVar("T")

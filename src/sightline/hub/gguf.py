@@ -28,7 +28,8 @@ from ..objectives.sides import SEEN
 from ..progress import bar
 from ..sight import everything, past
 from ..stacks.head import Head
-from ..stacks.transformer import Shape, Transformer
+from ..stacks.shape import Shape
+from ..stacks.transformer import Transformer
 from ..stacks.two import Two
 from .form import Form
 from .gguf_tokens import Tokens, framed, tokens_of

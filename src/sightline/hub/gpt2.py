@@ -6,7 +6,7 @@ from typing import Any
 
 from ..objectives.causal import Causal
 from ..sight import past
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import SightlineError
 from ..objectives.causal import Causal
 from ..sight import past
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 
 LEARNED = "original_max_position_embeddings"  # the context that a rotation was learned in, before it was stretched

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import SightlineError
 from ..objectives.causal import Causal
 from ..sight import past
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import Architecture, Form, Settings
 from .llama import decoder_links, decoder_settings, decoder_shape
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..objectives.masked import Masked
 from ..sight import everything
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import Architecture, Form, Link, Settings, activation_name
 from .llama import rotation
 from .mistral import NEAR, WHOLE, kinds_of, windows_by_layer

@@ -11,7 +11,7 @@ from ..objectives.denoise import Denoise
 from ..objectives.seq2seq import Seq2Seq
 from ..objectives.sides import SEEN
 from ..stacks.parts import Activation
-from ..stacks.transformer import Shape
+from ..stacks.shape import Shape
 from .form import ACTIVATIONS, Architecture, Form, Link, Settings
 
 # Activation and gate by the name of the feed-forward layer; the first name of each is the one we write.

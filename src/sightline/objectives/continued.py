@@ -22,7 +22,8 @@ from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..stacks.head import Head
 from ..stacks.pair import Pair
-from ..stacks.transformer import Shape, Transformer
+from ..stacks.shape import Shape
+from ..stacks.transformer import Transformer
 from ..stacks.two import Two
 from . import FAMILIES
 from .base import Objective

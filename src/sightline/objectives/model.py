@@ -25,10 +25,11 @@ from ..stacks.native import answered, answered_run
 from ..stacks.numbers import DensityHead
 from ..stacks.pair import Body, Pair
 from ..stacks.regressions import Regressions
+from ..stacks.shape import Shape
 from ..stacks.sources import answered_whole, read
 from ..stacks.static import replayed, replayed_run
 from ..stacks.table import Table, TableHead
-from ..stacks.transformer import Shape, Transformer
+from ..stacks.transformer import Transformer
 from ..stacks.two import Two, TwoCache, sides
 from .base import Objective
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..data import Draws, Rows
 from ..errors import SightlineError
 from ..sight import NO_DOCUMENT
-from ..stacks.transformer import dropping
+from ..stacks.layer import dropping
 from . import FAMILIES
 from .base import Objective
 from .continued import continued

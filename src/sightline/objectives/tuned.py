@@ -25,7 +25,8 @@ from ..sight import NO_DOCUMENT, View, matrix
 from ..stacks import lora
 from ..stacks.bag import Bag
 from ..stacks.pair import Pair
-from ..stacks.transformer import Shape, Transformer
+from ..stacks.shape import Shape
+from ..stacks.transformer import Transformer
 from ..stacks.two import SOURCE, Two
 from .model import Model, built
 from .places import laid_at_places, read_as_texts

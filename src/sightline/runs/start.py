@@ -55,7 +55,8 @@ def fresh(ground: Ground, recipe: Recipe, objective: Objective, begun: Model | N
     from ..stacks import makes, sizes
     from ..stacks.counted import begin_from
     from ..stacks.head import Head
-    from ..stacks.transformer import Transformer, dropping
+    from ..stacks.layer import dropping
+    from ..stacks.transformer import Transformer
     from .counted import pairs
 
     if begun is not None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..sight import NO_DOCUMENT, NOTHING, View, seats
 from ..sight.rule import FIELDS
 from .packed import LANES, TABLES, Number, Packed, Pointer
-from .transformer import Shape
+from .shape import Shape
 
 Ints = NDArray[np.int64]
 

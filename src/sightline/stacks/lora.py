@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..errors import SightlineError
 from . import lstm
-from .transformer import Attention, Cross, FeedForward
+from .layer import Attention, Cross, FeedForward
 
 MIXING = (Attention, Cross, lstm.Layer)  # what carries from slot to slot; what works within one is FeedForward
 

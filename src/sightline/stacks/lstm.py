@@ -28,7 +28,7 @@ from .cache import Cache
 from .head import product_type
 from .look import Look
 from .parts import norm
-from .transformer import Shape
+from .shape import Shape
 
 CLIP = 3.0  # of cells and of projections, as in the original
 

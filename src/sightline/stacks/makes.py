@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import SightlineError
 from .parts import Activation, Norm
-from .transformer import Shape
+from .shape import Shape
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from .head import Head
 from .parts import frequencies, sinusoids
-from .transformer import Shape, Transformer
+from .shape import Shape
+from .transformer import Transformer
 from .two import Two
 
 LANES = 16

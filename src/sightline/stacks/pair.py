@@ -20,7 +20,8 @@ from .cache import Cache
 from .characters import Characters, ids_of_pieces
 from .look import Look
 from .lstm import LSTM
-from .transformer import Shape, Transformer
+from .shape import Shape
+from .transformer import Transformer
 
 Body = Literal["transformer", "lstm", "original"]
 ORIGINAL_LAYERS, ORIGINAL_CELLS, ORIGINAL_DROPOUT = 2, 8, 0.1  # of a half; cells for each channel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import SightlineError
-from .transformer import Shape
+from .shape import Shape
 
 
 @dataclass(frozen=True)

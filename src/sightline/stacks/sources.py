@@ -20,9 +20,9 @@ from ..sight.rule import FIELDS
 from . import compiled
 from .call import Call, Fields, Ints, fill, filled, known, range_of, room, sight_of
 from .head import Head
+from .layer import Source
 from .look import Look
 from .packed import LANES, Packed, held_by, packed, suits
-from .transformer import Source
 from .two import Two, TwoCache
 
 # Slots in all lines, at most: beyond, torch's products are as quick.

@@ -37,8 +37,10 @@ from ..sight import NO_DOCUMENT, Rule, View
 from ..sight.rule import FIELDS
 from .cache import Cache
 from .head import Head
+from .layer import Source
 from .look import Look, on_device
-from .transformer import Shape, Source, Transformer
+from .shape import Shape
+from .transformer import Transformer
 from .two import Two, TwoCache
 
 LEAST = 256  # slots that room is made for

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from ..errors import SightlineError
 from ..sight import OPENING, Depth, View, opening, settled, visible_pairs
 from .cache import Cache
+from .layer import Cross, Layer, Source
 from .look import Look
-from .transformer import Cross, Layer, Shape, Source, Transformer
+from .shape import Shape
+from .transformer import Transformer
 
 SOURCE, TARGET = 0, 1  # streams; whatever is not of the source belongs to the decoder
 
