@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.stacks import autoregression
+from sightline.stacks import solving
 from sightline.stacks.autoregression import AR, criteria
 from sightline.stacks.series import Series, SeriesError
 
@@ -91,7 +91,7 @@ def test_the_variance_of_a_forecast_rises_to_that_of_the_process() -> None:
     fitted = AR(2, "yule-walker").fit(simulated([0.6, -0.3], 5000))
     deviation = fitted.predict(60).deviation[0]
     assert (np.diff(deviation) > -1e-12).all()
-    process = autoregression.covariances(Series.of(simulated([0.6, -0.3], 5000)), 0)[0, 0]
+    process = solving.covariances(Series.of(simulated([0.6, -0.3], 5000)), 0)[0, 0]
     assert abs(deviation[-1] ** 2 / process - 1) < 1e-9  # Yule-Walker keeps the variance of the sample
 
 
@@ -154,7 +154,7 @@ def test_digits_lost_by_squaring_are_won_back() -> None:
     """A slow, smooth series: squared lags keep few digits, the triangle of the lags themselves keeps them."""
     time = np.arange(400)
     values = np.sin(time / 50) + 1e-6 * np.random.default_rng(0).normal(size=400) + 1e3
-    _, _, sound = autoregression._squared(Series.of(values), 2)
+    _, _, sound = solving._squared(Series.of(values), 2)
     assert not sound.any()
     wanted, squares, n = by_hand(values - 1e3, 2)
     fitted = AR(2).fit(values)
