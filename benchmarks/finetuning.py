@@ -162,27 +162,21 @@ class Bench:
         path = self._path(family, task, beginning)
         if path.exists():
             return dict(json.loads(path.read_text(encoding="utf-8")))
-        tried: dict[float, float] = {}
-        for rate in self.size.rates:
-            tried[rate] = self._tuned(family, task, beginning, rate, 1).results["seeds"][0]["best_dev"]
-        chosen = max(tried, key=lambda rate: tried[rate])
-        done = self._tuned(family, task, beginning, chosen, self.size.seeds)
+        of, size = TASKS[task], self.size
+        done = sl.finetune(
+            self.pretrained(family, of.language), data_folder() / of.folder, from_scratch=beginning == "scratch",
+            rate=size.rates, seeds=size.seeds, epochs=size.epochs, patience=0, limit=size.limit // of.long,
+            device=self.device, threads=self.threads, out=self.work / "tuned" / f"{family}-{task}-{beginning}",
+            **of.options,
+        )  # fmt: skip
         found = {
-            "family": family, "task": task, "beginning": beginning, "rate": chosen, "tried": tried,
-            "folder": str(done.folder.relative_to(self.work)), **done.results,
+            "family": family, "task": task, "beginning": beginning, "folder": str(done.folder.relative_to(self.work)),
+            **done.results,
         }  # fmt: skip
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(found, indent=2, ensure_ascii=False), encoding="utf-8")
         print(f"{family}, {task}, {beginning}: {done.scores[0]}", flush=True)
         return found
-
-    def _tuned(self, family: str, task: str, beginning: str, rate: float, seeds: int) -> Any:
-        of, size = TASKS[task], self.size
-        return sl.finetune(
-            self.pretrained(family, of.language), data_folder() / of.folder, from_scratch=beginning == "scratch",
-            rate=rate, seeds=seeds, epochs=size.epochs, patience=0, limit=size.limit // of.long, device=self.device,
-            threads=self.threads, out=self.work / "tuned" / f"{family}-{task}-{beginning}-{rate:g}", **of.options,
-        )  # fmt: skip
 
     def _path(self, family: str, task: str, beginning: str) -> Path:
         family = SAME_FRESH.get(family, family) if beginning == "scratch" else family
@@ -222,7 +216,11 @@ class Bench:
             floors.append("" if score is None or score["value"] is None else f"{100 * score['value']:.1f}")
         lines.append(f"| none | the commonest answer | {' | '.join(floors)} |")
         for family in FAMILIES:
+            if not any(self._held(family, task, "pretrained") for task in TASKS):
+                continue
             for beginning in BEGINNINGS:
+                if beginning == "scratch" and family in SAME_FRESH:
+                    continue
                 told = []
                 for task in TASKS:
                     cell = self._held(family, task, beginning)

@@ -198,6 +198,8 @@ def bert(transformers: ModuleType, folder: Path, texts: list[str]) -> Path:
     [
         (["--columns", "text=1,label=9"], "no column '9' for label (there are: 1, 2)"),
         (["--seeds", "0"], "--seeds 0 is none at all"),
+        (["--rate", "0"], "--rate 0 teaches nothing"),
+        (["--rate", "1e-3", "1e-4", "--tune", "frozen"], "a frozen stack has no rate to choose"),
         (["--dropout", "1"], "--dropout 1 is no share"),
         (["--test", "none.tsv"], "--test none.tsv is neither in"),
     ],
@@ -214,3 +216,29 @@ def test_a_family_without_states_is_refused(text: Path, letters: Path, tmp_path:
     model = learned("ngram", text, tmp_path)
     with pytest.raises(SightlineError, match="ngram keeps no states"):
         sl.finetune(model, letters, columns="text=1,label=2", out=tmp_path / "out", **QUICK)
+
+
+def test_of_several_rates_dev_chooses(
+    masked: Path, letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["finetune", str(masked), str(letters), "--columns", "text=1,label=2", "--seeds", "2", "--epochs", "2"]
+    words += ["--patience", "0", "--rate", "1e-5", "3e-3", *HOW, "--out", str(out)]
+    assert main(words) == 0
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    tried = results["tried"]
+    assert (
+        list(tried) == ["1e-05", "0.003"]
+        and results["rate"] == float(max(tried, key=lambda rate: tried[rate])) == 0.003
+    )
+    assert "rate 0.003, chosen on dev" in capsys.readouterr().out
+    plain = sl.finetune(
+        masked, letters, columns="text=1,label=2", seeds=2, epochs=2, patience=0, rate=3e-3, out=tmp_path / "plain",
+        **QUICK,
+    )  # fmt: skip
+    assert [one["dev"] for one in results["seeds"]] == [one["dev"] for one in plain.results["seeds"]]
+    files = [(folder / "predictions.jsonl").read_text(encoding="utf-8") for folder in (out, plain.folder)]
+    assert files[0] == files[1] and hub.load(out / "model").objective.family == "masked"
+    before = (out / "results.json").read_bytes()
+    assert main(words) == 0 and (out / "results.json").read_bytes() == before  # nothing is run again
+    assert not list((out / "rates").rglob("model"))

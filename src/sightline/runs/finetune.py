@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import tyro
 
 from ..errors import SightlineError, Stopped
-from ..files import locked, read_json, whole_file, write_json
+from ..files import locked, read_json, whole_file, whole_folder, write_json
 from ..progress import say
 from .ready import quoted
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SETTINGS, RESULTS, PREDICTIONS = "finetune.json", "results.json", "predictions.jsonl"
 TASK, HEAD = "task.json", "head.safetensors"
+DONE, TRIED = "done.json", "rates"  # of a seed; folder of the rates that were tried
 WIDTH = 768  # of BERT-base, at which 5e-5 is the published rate
 RATE, FROZEN_RATE = 5e-5, 3e-3
 HEAD_TIMES, LORA_TIMES = 3.0, 10.0  # the stack's rate
@@ -65,6 +67,9 @@ class Finetuned:
             lines.append(f"without the {record['shared']:,} test items that are in train: {told}")
         floor = ", ".join(f"{one['name']} {one['value']:.3f}" for one in record["floor"] if one["value"] is not None)
         lines.append(f"floor, the commonest answer: {floor}")
+        if record["tried"]:
+            told = ", ".join(f"{rate} {dev:.3f}" for rate, dev in record["tried"].items())
+            lines.append(f"rate {record['rate']:g}, chosen on dev: {told}")
         dev = ", ".join(f"{one['best_dev']:.3f} after epoch {one['best_epoch']}" for one in record["seeds"])
         return "\n".join([*lines, f"dev {record['chosen_by']}: {dev}", f"{self.folder / PREDICTIONS}", str(self.model)])
 
@@ -86,7 +91,7 @@ def finetune(
     epochs: int = 10,
     patience: int = 3,
     batch: int = 16,
-    rate: float = 0.0,
+    rate: tuple[float, ...] | float = (),
     head_rate: float = 0.0,
     warmup: float = 0.1,
     decay: float = 0.01,
@@ -130,8 +135,8 @@ def finetune(
         epochs: at most; the one best on dev is kept.
         patience: stop when dev was no better for so many epochs; 0: never.
         batch: items of an update.
-        rate: of the stack, at its highest; 0: 5e-5 at a width of 768, and more in proportion where it is narrower;
-            ten times as much for adapters.
+        rate: of the stack, at its highest; of several each is tried with the first seed, and dev chooses. Default:
+            5e-5 at a width of 768, and more in proportion where it is narrower; ten times as much for adapters.
         head_rate: of the head; 0: three times the stack's, 0.003 where that is frozen.
         warmup: share of the steps in which the rates rise; they then fall in a straight line.
         decay: of matrices, decoupled.
@@ -148,9 +153,10 @@ def finetune(
     from ..data.examples import read_examples
     from .ground import machine
 
+    rates = list(rate) if isinstance(rate, tuple | list) else [rate]
     settings: dict[str, Any] = {
         "task": task, "tune": tune, "from_scratch": from_scratch, "pool": pool, "epochs": epochs, "patience": patience,
-        "batch": batch, "rate": rate, "head_rate": head_rate, "warmup": warmup, "decay": decay, "dropout": dropout,
+        "batch": batch, "rate": rates, "head_rate": head_rate, "warmup": warmup, "decay": decay, "dropout": dropout,
         "rank": rank, "alpha": alpha, "dtype": dtype,
     }  # fmt: skip
     _sound(settings | {"seeds": seeds})
@@ -166,6 +172,7 @@ def finetune(
     try:
         with locked(folder):
             work.claims(folder)
+            work.choose(folder, seed)
             for number in range(seed, seed + seeds):
                 work.seed(folder, number)
             results, scores = work.results(folder, range(seed, seed + seeds))
@@ -191,9 +198,14 @@ def _sound(settings: Mapping[str, Any]) -> None:
     for name in ("seeds", "epochs", "batch"):
         if settings[name] < 1:
             raise SightlineError(f"--{name} {settings[name]} is none at all", "Give 1 or more")
-    for name in ("rate", "head_rate", "decay", "patience"):
+    for name in ("head_rate", "decay", "patience"):
         if settings[name] < 0:
             raise SightlineError(f"--{name.replace('_', '-')} {settings[name]:g} is below 0", "Give 0 or more")
+    for rate in settings["rate"]:
+        if not 0 < rate < math.inf:
+            raise SightlineError(f"--rate {rate:g} teaches nothing", "Give more than 0, such as 5e-5")
+    if len(settings["rate"]) > 1 and settings["tune"] == "frozen":
+        raise SightlineError("a frozen stack has no rate to choose", "Leave --rate away; the head's is --head-rate")
     for name in ("warmup", "dropout"):
         if not 0 <= settings[name] < 1:
             raise SightlineError(f"--{name} {settings[name]:g} is no share", "Give 0 or more, and less than 1")
@@ -221,6 +233,7 @@ class _Work:
         from .. import hub
 
         self.path, self.settings, self.device = hub.located(model), settings, device
+        self.tried: dict[str, float] = {}  # rates, and what each came to on dev
         self.teaching = teaching(examples, self._model(None))
         self.examples = self.teaching.examples
         for note in self.teaching.notes:
@@ -258,18 +271,42 @@ class _Work:
                 f"{folder} holds a fine-tuning of another kind ({'; '.join(differ[:3])})", "Choose another --out"
             )
 
+    def choose(self, folder: Path, seed: int) -> None:
+        """Of several rates take the one that is best on dev with this seed, whose run is then the folder's first."""
+        rates = self.settings["rate"]
+        if len(rates) < 2:
+            return
+        places = {rate: folder / TRIED / f"{rate:g}" for rate in rates}
+        for rate, place in places.items():
+            self.settings["rate"] = [rate]
+            self.seed(place, seed)
+            self.tried[f"{rate:g}"] = read_json(place / f"seed-{seed}" / DONE)["best_dev"]
+        best = max(rates, key=lambda rate: self.tried[f"{rate:g}"])
+        self.settings["rate"] = [best]
+        if not (folder / f"seed-{seed}").exists():
+            for name in (HEAD, TASK):
+                if (places[best] / name).exists():
+                    shutil.copyfile(places[best] / name, folder / name)
+            with whole_folder(folder / "model") as aside:
+                shutil.copytree(places[best] / "model", aside, dirs_exist_ok=True)
+            with whole_folder(folder / f"seed-{seed}") as aside:
+                shutil.copytree(places[best] / f"seed-{seed}", aside, dirs_exist_ok=True)
+        for place in places.values():
+            shutil.rmtree(place / "model", ignore_errors=True)
+
     def seed(self, folder: Path, seed: int) -> None:
         """Train and answer with one seed, unless that is done; the model best on dev so far is kept."""
         from ..training.finetuning import finetuned
 
         place = folder / f"seed-{seed}"
-        if (place / "done.json").exists():
+        if (place / DONE).exists():
             return
         tuned, task = self._tuned(seed), self.teaching
         parameters = sum(one.numel() for _, one in tuned.trained)  # before adapters are folded in
+        tuning = self._tuning(tuned.model)
         course = finetuned(
-            tuned, task.lengths, partial(task.loss, tuned), partial(task.dev, tuned), self._tuning(tuned.model),
-            place / "checkpoints", seed=seed, title=f"seed {seed}",
+            tuned, task.lengths, partial(task.loss, tuned), partial(task.dev, tuned), tuning, place / "checkpoints",
+            seed=seed, title=f"seed {seed}" + (f", rate {tuning.rate:g}" if folder.parent.name == TRIED else ""),
         )  # fmt: skip
         answers = task.answers(tuned, "test")
         with whole_file(place / PREDICTIONS, "w") as handle:
@@ -279,7 +316,7 @@ class _Work:
         if not kept.exists() or read_json(kept)["best_dev"] < course.best:
             self._kept(folder, tuned, seed, course.best)
         record = {"seed": seed, **course.record(), "parameters": parameters, "represents": tuned.represents}
-        write_json(place / "done.json", record)
+        write_json(place / DONE, record | {"rate": None if self.settings["tune"] == "frozen" else tuning.rate})
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
 
     def _tuning(self, base: Model) -> Tuning:
@@ -287,7 +324,7 @@ class _Work:
 
         chosen = self.settings
         times = LORA_TIMES if chosen["tune"] == "lora" else 1.0
-        plain = chosen["rate"] / times or RATE * WIDTH / int(cast(Any, base.stack).width)
+        plain = chosen["rate"][0] / times if chosen["rate"] else RATE * WIDTH / int(cast(Any, base.stack).width)
         rate, head = plain * times, chosen["head_rate"] or HEAD_TIMES * plain
         if chosen["tune"] == "frozen":
             head = chosen["head_rate"] or FROZEN_RATE
@@ -336,10 +373,11 @@ class _Work:
         if 0 < len(clean) < len(test):
             some = [[answers[at] for at in clean] for answers in told]
             without = self.teaching.figures([test[at] for at in clean], some)
-        done = [read_json(folder / f"seed-{seed}" / "done.json") for seed in seeds]
+        done = [read_json(folder / f"seed-{seed}" / DONE) for seed in seeds]
         base = self._model(None)
         record = {
             "family": base.objective.family, "model": str(self.path), **self.settings,
+            "rate": done[0]["rate"], "tried": self.tried,
             "represents": done[0]["represents"], "chosen_by": self.teaching.by,
             "items": {side: len(getattr(self.examples, side)) for side in ("train", "dev", "test")},
             "shared": len(test) - len(clean), "notes": [*self.examples.notes, *self.teaching.notes],
