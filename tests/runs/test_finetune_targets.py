@@ -101,6 +101,13 @@ def test_each_family_learns_pairs_in_its_own_way(
     assert hub.load(fresh.model).objective.family == learns
 
 
+@pytest.mark.parametrize("family", ["blank", "mix", "diffusion", "block_diffusion", "permuted"])
+def test_other_families_of_one_stack_become_prefix(family: str, text: Path, shouted: Path, tmp_path: Path) -> None:
+    model = learned(family, text, tmp_path)
+    found = sl.finetune(model, shouted, epochs=1, limit=16, rate=1e-3, out=tmp_path / "out", **QUICK)
+    assert hub.load(found.model).objective.family == "prefix" and found.scores[0].value is not None
+
+
 @pytest.mark.parametrize("family", ["cmlm", "seq2seq"])
 def test_a_family_of_pairs_stays_what_it_is(family: str, shouted: Path, tmp_path: Path) -> None:
     model = learned(family, shouted, tmp_path)
