@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, normalizers, pre_tokenizers, trainers
@@ -216,6 +217,15 @@ def test_a_family_without_states_is_refused(text: Path, letters: Path, tmp_path:
     model = learned("ngram", text, tmp_path)
     with pytest.raises(SightlineError, match="ngram keeps no states"):
         sl.finetune(model, letters, columns="text=1,label=2", out=tmp_path / "out", **QUICK)
+
+
+@pytest.mark.parametrize(("width", "size", "rate"), [(768, 0.04, 5e-5), (128, 0.045, 3e-4), (128, 0.2, 1.33e-3)])
+def test_the_rate_grows_with_narrowness_and_with_the_weights(width: int, size: float, rate: float) -> None:
+    stack = torch.nn.Linear(width, width)
+    stack.width = width  # type: ignore[assignment]
+    with torch.no_grad():
+        stack.weight.normal_(0, size, generator=torch.Generator().manual_seed(0))
+    assert finetuning.usual_rate(stack) == pytest.approx(rate, rel=0.02)
 
 
 def test_of_several_rates_dev_chooses(

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 SETTINGS, RESULTS, PREDICTIONS = "finetune.json", "results.json", "predictions.jsonl"
 TASK, HEAD = "task.json", "head.safetensors"
 DONE, TRIED = "done.json", "rates"  # of a seed; folder of the rates that were tried
-WIDTH = 768  # of BERT-base, at which 5e-5 is the published rate
-RATE, FROZEN_RATE = 5e-5, 3e-3
+FROZEN_RATE = 3e-3
 HEAD_TIMES, LORA_TIMES = 3.0, 10.0  # the stack's rate
 
 
@@ -136,7 +135,8 @@ def finetune(
         patience: stop when dev was no better for so many epochs; 0: never.
         batch: items of an update.
         rate: of the stack, at its highest; of several each is tried with the first seed, and dev chooses. Default:
-            5e-5 at a width of 768, and more in proportion where it is narrower; ten times as much for adapters.
+            5e-5, as for BERT-base; more in proportion where a stack is narrower, or its weights are larger (as those
+            that Muon trained); ten times as much for adapters.
         head_rate: of the head; 0: three times the stack's, 0.003 where that is frozen.
         warmup: share of the steps in which the rates rise; they then fall in a straight line.
         decay: of matrices, decoupled.
@@ -231,10 +231,13 @@ class _Work:
 
     def __init__(self, model: Path, examples: Examples, settings: dict[str, Any], device: str) -> None:
         from .. import hub
+        from ..training.finetuning import usual_rate
 
         self.path, self.settings, self.device = hub.located(model), settings, device
         self.tried: dict[str, float] = {}  # rates, and what each came to on dev
-        self.teaching = teaching(examples, self._model(None))
+        learned = self._model(None)
+        self.usual = usual_rate(learned.stack)  # of fresh weights too: a comparison has one rate
+        self.teaching = teaching(examples, learned)
         self.examples = self.teaching.examples
         for note in self.teaching.notes:
             say(note)
@@ -303,7 +306,7 @@ class _Work:
             return
         tuned, task = self._tuned(seed), self.teaching
         parameters = sum(one.numel() for _, one in tuned.trained)  # before adapters are folded in
-        tuning = self._tuning(tuned.model)
+        tuning = self._tuning()
         course = finetuned(
             tuned, task.lengths, partial(task.loss, tuned), partial(task.dev, tuned), tuning, place / "checkpoints",
             seed=seed, title=f"seed {seed}" + (f", rate {tuning.rate:g}" if folder.parent.name == TRIED else ""),
@@ -319,12 +322,12 @@ class _Work:
         write_json(place / DONE, record | {"rate": None if self.settings["tune"] == "frozen" else tuning.rate})
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
 
-    def _tuning(self, base: Model) -> Tuning:
+    def _tuning(self) -> Tuning:
         from ..training.finetuning import Tuning
 
         chosen = self.settings
         times = LORA_TIMES if chosen["tune"] == "lora" else 1.0
-        plain = chosen["rate"][0] / times if chosen["rate"] else RATE * WIDTH / int(cast(Any, base.stack).width)
+        plain = chosen["rate"][0] / times if chosen["rate"] else self.usual
         rate, head = plain * times, chosen["head_rate"] or HEAD_TIMES * plain
         if chosen["tune"] == "frozen":
             head = chosen["head_rate"] or FROZEN_RATE

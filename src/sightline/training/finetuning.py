@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import SightlineError
 from ..objectives.tuned import Tuned
@@ -28,6 +28,8 @@ from .loop import autocast
 
 LIKE = 32  # batches whose items are sorted by length together
 CLIP = 1.0  # of the gradient's norm
+# BERT-base: the published rate, its width, and about the root mean square of its learned matrices.
+RATE, WIDTH, WEIGHT = 5e-5, 768, 0.045
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ class Course:
     def record(self) -> dict[str, Any]:
         """As plain JSON."""
         return asdict(self) | {"best_dev": self.best}
+
+
+def usual_rate(stack: nn.Module) -> float:
+    """The rate of a stack where nobody names one: BERT-base's, changed with the width and the size of the weights.
+
+    AdamW moves every weight by about the rate, however large the weight: what is larger, as after Muon, needs longer
+    steps to change as much (Shazeer and Stern, Adafactor, 2018, scale theirs so). Smaller ones keep the plain rate.
+    """
+    sizes = [float(weight.detach().square().mean().sqrt()) for weight in stack.parameters() if weight.dim() > 1]
+    return RATE * WIDTH / int(cast(Any, stack).width) * max(1.0, float(np.median(sizes or [WEIGHT])) / WEIGHT)
 
 
 def finetuned(
