@@ -15,6 +15,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer as Engine
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from sightline import hub
 from sightline.data import Tokenizer, train_tokenizer
@@ -199,6 +201,34 @@ def test_causal_numbers_are_those_of_its_own_class(name: str, evaluate: Evaluate
         assert likeliest[0] == likeliest[1]
     assert 0 < ours["results"]["blimp"]["acc,none"] < 1
     assert ours["config"]["score_class"] == "exact" and "exact: log p" in ours["config"]["score_rules"]["whole"]
+
+
+def test_a_model_of_others_is_asked_as_the_harness_asks_it_by_itself(
+    evaluate: Evaluate, peer: Callable[[str], ModuleType], files: dict[str, Path], tmp_path: Path
+) -> None:
+    """A GPT-2 with its kind of tokenizer: no mark before a context, one where a context is empty."""
+    engine = Engine(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = decoders.ByteLevel()
+    engine.post_processor = processors.ByteLevel(trim_offsets=False)
+    marks = ["<|endoftext|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=marks, initial_alphabet=alphabet, show_progress=False)
+    engine.train_from_iterator([path.read_text(encoding="utf-8") for path in files.values()], trainer)
+    engine.save(str(tmp_path / "tokenizer.json"))
+    names = {"tokenizer_class": "GPT2Tokenizer", "bos_token": marks[0], "eos_token": marks[0]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    torch.manual_seed(3)
+    _gpt2(peer("transformers"), Tokenizer.load(tmp_path)).save_pretrained(tmp_path)
+    for kind, task in (("multiple_choice", "blimp"), ("multiple_choice", "copa"), ("generate", "copa-written")):
+        ours = evaluate("sightline", kind, path=str(tmp_path))
+        theirs = evaluate("hf", kind, pretrained=str(tmp_path), dtype="float32")
+        one, other = answers(ours, task), answers(theirs, task)
+        if kind == "generate":
+            assert [item[0][0].rstrip("\ufffd") for item in one] == [item[0][0].rstrip("\ufffd") for item in other]
+        else:
+            logs = [np.array([[answer[0][0] for answer in item] for item in side]) for side in (one, other)]
+            np.testing.assert_allclose(*logs, atol=TOLERANCE * 10, rtol=0)
 
 
 def test_causal_texts_and_written_answers_are_those_of_its_own_class(

@@ -398,7 +398,7 @@ def test_an_architecture_that_is_not_known(saved: Path) -> None:
     broken(
         saved,
         r"model_type = 'mystery'.*gpt2, llama, mistral, mixtral, qwen2, qwen3, bert, roberta, modernbert, electra, "
-        "t5, bart, marian, sightline",
+        "t5, mt5, bart, marian, sightline",
     )
     edit(saved / "config.json", model_type="sightline", layout=99)
     broken(saved, "layout 99")

@@ -136,6 +136,7 @@ CASES = [
     Case(
         "T5ForConditionalGeneration", PAIRS, T5 | {"feed_forward_proj": "gated-gelu"}, begins="pad", lively=3.0
     ),
+    Case("MT5ForConditionalGeneration", PAIRS, T5, begins="pad", lively=1.5),
     Case("BartForConditionalGeneration", PAIRS, BART, begins="eos", lively=2.0, seed=3),
     Case("MarianMTModel", PAIRS, BART | {"encoder_layers": 4, "decoder_layers": 1}, begins="pad", lively=1.5),
     Case("MarianMTModel", PAIRS, BART | OPUS, begins="pad", lively=1.5, seed=4),

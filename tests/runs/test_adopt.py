@@ -169,6 +169,8 @@ def test_it_cuts_and_answers_as_theirs(
         assert model.objective.family == adopted.family
         ids = model.tokenizer.encode(ASKED).astype(np.int64)
         assert ids.tolist() == kept(ASKED, add_special_tokens=False)["input_ids"]
+        whole = [*model.tokenizer.before(), *ids.tolist(), *model.tokenizer.behind]
+        assert whole == kept(ASKED)["input_ids"]
         if name == "t5":
             continue  # two stacks: tests/parity/test_t5_bart.py holds their answers
         rows = Rows.of([ids.astype(np.int32)], model.tokenizer)
@@ -249,7 +251,8 @@ def test_training_goes_on_in_another_family(folders: dict[str, Path], tmp_path: 
 
 def test_two_stacks_go_on_as_two(folders: dict[str, Path], tmp_path: Path) -> None:
     adopted = sl.adopt(str(folders["t5"]), family="seq2seq", out=tmp_path / "t5")
-    assert "<sep> added, in rows that were free" in str(adopted)
+    assert "added" not in str(adopted)
+    assert "eos </s>, sep </s>" in str(adopted) and "no bos" in str(adopted)
     assert len(sl.translate(adopted.model, [ASKED], length=4).texts) == 1
 
 

@@ -51,7 +51,8 @@ class Bins:
     @cached_property
     def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens of each source, bos and sep included, and of each target, eos included."""
-        cuts = np.flatnonzero(np.asarray(self.file.tokens) == self.tokenizer.need("sep"))
+        cuts = np.flatnonzero(np.asarray(self.file.tokens) == self.tokenizer.need("sep"))  # where it ends texts too
+        cuts = cuts[np.searchsorted(cuts, self.file.offsets[:-1])]  # the first of each pair
         sources = cuts + 1 - self.file.offsets[:-1]
         return sources, np.diff(self.file.offsets) - sources
 

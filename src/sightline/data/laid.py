@@ -3,7 +3,8 @@
 text        bos text eos                     cut at the context
 pair        bos text sep pair eos            the longer side is cut
 words       bos w o rds eos                  and each word's tokens [first, last); long sentences in parts
-target      bos source sep target eos        both sides are cut, so that every line has room for the longest target
+target      bos source sep target eos        both sides are cut, so that every line has room for the longest target;
+                                             before a target what it ``opens`` with, if anything
 """
 
 from __future__ import annotations
@@ -69,10 +70,14 @@ class Room:
     target: int
 
     @classmethod
-    def within(cls, context: int, longest: int, one_stack: bool) -> Room:
-        """Room in a context that both share, where the targets come to half of it at most; or in one for each."""
+    def within(cls, context: int, longest: int, one_stack: bool, opens: int = 0) -> Room:
+        """Room in a context that both share, where the targets come to half of it at most; or in one for each.
+
+        ``opens`` : marks that a target begins with.
+        """
         if not one_stack:
-            return cls(context - 2, context - 1)
+            return cls(context - 2, context - 1 - opens)
+        context -= opens
         target = min(longest, (context - MARKS) // 2)
         return cls(context - MARKS - target, target)
 
@@ -81,9 +86,9 @@ def targets_laid(
     sources: Sequence[NDArray[np.int32]], targets: Sequence[NDArray[np.int32]], tokenizer: Tokenizer, room: Room
 ) -> list[NDArray[np.int32]]:
     """A line for each source and its target, cut where they exceed the room."""
-    sep = _mark(tokenizer.vocabulary.sep)
+    middle = np.array([tokenizer.need("sep"), *tokenizer.opens], np.int32)
     return [
-        _between(np.concatenate([source[: room.source], sep, target[: room.target]]), tokenizer)
+        _between(np.concatenate([source[: room.source], middle, target[: room.target]]), tokenizer)
         for source, target in zip(sources, targets, strict=True)
     ]
 

@@ -2,6 +2,8 @@
 
 [unused3] -> <mask>                 BERT, LLaMA 3 and others have ids that no text holds, with rows in the table
 size, size + 1, ... -> <mask>, ...  where the table may have spare rows, or must grow
+
+Or a mark that it has gets a second part to play: eos may end a source too.
 """
 
 from __future__ import annotations
@@ -40,10 +42,18 @@ def with_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> Tokenizer:
     kept = [one for one in added if one["content"] not in named]
     marks = [{"id": id, "content": name, **MARK} for name, id in ids.items()]
     layout["added_tokens"] = sorted([*kept, *marks], key=lambda one: int(one["id"]))
-    grown = Tokenizer.of_told(json.dumps(layout, ensure_ascii=False), roles)
+    grown = tokenizer.again(json.dumps(layout, ensure_ascii=False), roles)
     if {name: grown.id_of(name) for name in ids} != ids:
         raise SightlineError(
             "ids are missing within the tokenizer's vocabulary, so that none can be added behind it",
             f"Add {', '.join(ids)} to its tokenizer.json",
         )
     return grown
+
+
+def ending_sources(tokenizer: Tokenizer) -> Tokenizer:
+    """The same ids, where a source ends in the mark that ends a text, and no stand-in for bos is before it (T5)."""
+    layout, roles = tokenizer.told()
+    if roles.get("bos") == roles.get("eos"):
+        roles.pop("bos", None)
+    return tokenizer.again(layout, {**roles, "sep": roles["eos"]}) if "eos" in roles else tokenizer

@@ -41,7 +41,8 @@ START = "import sys; sys.path[:0] = sys.argv[1:]; from sightline.data.pool impor
 class Piece(NamedTuple):
     """A text in UTF-8, or a stretch of one; bos stands before the first piece of a document, eos behind the last.
 
-    Of a pair the source is the ``first`` piece and the target the ``last``; sep stands behind a ``source``.
+    Of a pair the source is the ``first`` piece and the target the ``last``; sep stands behind a ``source``. A target
+    that opens as a text of its own is a ``first`` piece too.
     """
 
     raw: bytes

@@ -117,7 +117,8 @@ def tokenized(
 
     Parameters
     ----------
-    pairs : each text is ``source<TAB>target``, and becomes bos, source, sep, target, eos.
+    pairs : each text is ``source<TAB>target``, and becomes bos, source, sep, target, eos; without bos where there is
+        none, and with another before the target where it ``opens``.
     workers : threads or processes that encode (see ``pool``); 0 is this thread alone, None one per core where the text
         is large enough to repay their start. What is written does not depend on them.
 
@@ -131,7 +132,8 @@ def tokenized(
         raise SightlineError("there is no document to tokenize", "Give a corpus with text")
     if pairs:
         tokenizer.need_targets()
-    tokenizer.need("bos"), tokenizer.need("eos"), *([tokenizer.need("sep")] if pairs else [])
+    for mark in ("eos", "sep") if pairs else ("bos", "eos"):
+        tokenizer.need(mark)
     lengths = _lengths(documents)
     if folder.exists():
         if any(folder.iterdir()) and not (folder / HEAD).is_file():
@@ -180,7 +182,7 @@ class _Mark:
         self._digest = hashlib.blake2b(digest_size=8)
         self._gathered: list[bytes] = []
         self._size = 0
-        for part in (str(LAYOUT).encode(), tokenizer.fingerprint.encode(), *([b"pairs"] if pairs else [])):
+        for part in (str(LAYOUT).encode(), tokenizer.fingerprint.encode(), *_of_pairs(tokenizer, pairs)):
             self._gathered += (len(part).to_bytes(8, "little"), part)
 
     def document(self, name: bytes, size: int) -> None:
@@ -199,6 +201,10 @@ class _Mark:
         self._digest.update(b"".join(self._gathered))
         self._gathered, self._size = [], 0
         return self._digest.hexdigest()
+
+
+def _of_pairs(tokenizer: Tokenizer, pairs: bool) -> list[bytes]:
+    return [b"pairs", *(b"opened" for _ in tokenizer.opens)] if pairs else []
 
 
 class _Ends:
@@ -270,7 +276,8 @@ def _pieces(
             whole = b"".join(_blocks(documents, at)) if whole is None else whole
             mark.add(whole)
             source, _, target = whole.partition(TAB.encode())
-            yield from (Piece(source, last=False, source=True), Piece(target, first=False))
+            yield Piece(source, first=tokenizer.bos is not None, last=False, source=True)
+            yield Piece(target, first=bool(tokenizer.opens))
             continue
         if whole is not None and len(whole) <= BATCH:
             mark.add(whole)

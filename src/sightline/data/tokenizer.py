@@ -14,6 +14,7 @@ Special-looking text of a user stays text: ``"</s>"`` in a document never become
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import sys
@@ -68,6 +69,7 @@ UNKNOWN = "<unk>"
 STRANGER = "\U00013000"  # a character, of Egyptian, that hardly any longer piece holds and no normalizer changes
 WHOLE = ("wordpiece", "word")  # kinds whose tokens say themselves where words begin, and hold no spaces
 TEMPLATE = "chat_template.jinja"
+NEVER = -1e6  # score of a piece, for each of its letters, that no text is cut into (Unigram)
 # What other people's tokenizers call the same things, most telling first.
 NAMES: dict[Role, tuple[str, ...]] = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
@@ -95,6 +97,7 @@ class Tokenizer:
     unpredictable : ids that are never predicted: pad, and ``size`` up to ``padded``.
     special_ids [padded] : True for specials and for ids beyond ``size``: never drawn as an ordinary token.
     phrases : for each pass the pairs of words that it makes one word of; none but for ``word``.
+    frames : whether a text is read as the tokenizer's own template frames it; of models that others trained.
     starts_word [padded] : True where the id alone says that a word begins (see ``word_starts`` for the whole rule).
     """
 
@@ -116,17 +119,20 @@ class Tokenizer:
         self.size: int = max(vocabulary.values()) + 1
         self.padded: int = -(-self.size // 64) * 64
         self.kind: str = _kind(layout)
-        self.phrases, self.chat_template = phrases, chat_template
+        self.phrases, self.chat_template, self.frames = phrases, chat_template, False
         self._joins = _joins_of(self.phrases, vocabulary, self.kind)
         if self.phrases:
             layout["phrases"] = self.phrases
         self.pad, self.mask, self.cls, self.sep = ids["pad"], ids["mask"], ids["cls"], ids["sep"]
-        parted = ids["sep"] is not None and ids["sep"] == ids["eos"]  # a source ends as a text does
-        self.bos = ids["eos"] if ids["bos"] is None and not parted else ids["bos"]
+        self._templated = layout.pop("post_processor", None) is not None  # templates wrap a text; they do not cut it
+        if ids["sep"] is None or ids["sep"] != ids["eos"]:
+            self.bos = ids["eos"] if ids["bos"] is None else ids["bos"]
+        else:  # a source ends as a text does, and begins so
+            self.bos = ids["bos"] if self.template is None or ids["bos"] in self.template[0] else None
         self.eos = ids["eos"] if ids["eos"] is not None else ids["bos"]
         self.modes = tuple(vocabulary[name] for name in MODES if name in vocabulary)
         self.spares = tuple(vocabulary[name] for name in (*SPARES, *SENTINELS) if name in vocabulary)
-        layout.pop("post_processor", None)  # templates wrap a text; they do not cut it
+        self._cuts_all = _cuts_all(layout)
         self.fingerprint: str = fingerprint(json.dumps(layout, sort_keys=True), *self._marks().values())
 
         special = {token["id"] for token in layout["added_tokens"] if token["special"]}
@@ -169,9 +175,54 @@ class Tokenizer:
         """The id of a token by its name in ``tokenizer.json``; None where there is no such token."""
         return self._engine.token_to_id(token)
 
+    def framing(self, frames: bool = True) -> Tokenizer:
+        """The same tokenizer, which frames what is read by its own template, or, as ours, begins it with bos."""
+        other = copy.copy(self)
+        other.frames = frames
+        return other
+
+    @functools.cached_property
+    def template(self) -> tuple[list[int], list[int]] | None:
+        """The marks that its template puts before and behind a text; None: it has no template, as ours."""
+        if not self._templated:
+            return None
+        bare, whole = (self._engine.encode("a", add_special_tokens=marked).ids for marked in (False, True))
+        at = next(at for at in range(len(whole) + 1) if whole[at : at + len(bare)] == bare)
+        return whole[:at], whole[at + len(bare) :]
+
+    def before(self, text: bool = True) -> list[int]:
+        """The marks before a ``text`` that something is written behind: bos, or what the template says.
+
+        That is bos for LLaMA, nothing for GPT-2, nor where others have no template. Where there is no text, bos stands
+        in any case: a first token needs something to follow.
+        """
+        if text and self._framed is not None:
+            return self._framed[0]
+        return [mark for mark in (self.bos, self.cls) if mark is not None][:1]
+
+    @property
+    def behind(self) -> list[int]:
+        """The marks behind a text that is read whole: eos, or what the template says."""
+        if self._framed is not None:
+            return self._framed[1]
+        return [mark for mark in (self.eos, self.sep) if mark is not None][:1]
+
+    @property
+    def _framed(self) -> tuple[list[int], list[int]] | None:
+        """The marks around a text by a template, or by the lack of one; None: as ours."""
+        if not self.frames or (self.modes and not self._templated):
+            return None
+        return self.template or ([], [])
+
+    @property
+    def opens(self) -> list[int]:
+        """The mark before a target, where both sides of a pair are texts framed by the template (BART: bos)."""
+        alike = self.frames and self.sep is not None and self.sep == self.eos and self.bos not in (None, self.eos)
+        return [self.need("bos")] if alike and self.before() == [self.bos] else []
+
     def need_targets(self) -> None:
         """A clear error where only sources are cut: how a published Marian cuts targets is in a file of its own."""
-        if self.bos is None and self.sep is not None:
+        if not self._cuts_all:
             raise SightlineError(
                 "this tokenizer cuts the sources of a translator that others trained, and no targets",
                 "Translate with it, or train on pairs from the beginning: without --from",
@@ -277,6 +328,11 @@ class Tokenizer:
         return self._layout(), {
             role: str(self._engine.id_to_token(id)) for role, id in self._marks().items() if id is not None
         }
+
+    def again(self, layout: str, roles: dict[Role, str]) -> Tokenizer:
+        """This tokenizer with another layout or other marks; how it frames texts and talks stays."""
+        engine, phrases = _opened(layout)
+        return type(self)(engine, roles, phrases, self.chat_template).framing(self.frames)
 
     @classmethod
     def of_told(cls, layout: str, roles: dict[Role, str]) -> Tokenizer:
@@ -459,6 +515,13 @@ def _kind(layout: dict[str, Any]) -> str:
     if plain and model["byte_fallback"] and layout["pre_tokenizer"] is None and "<0xFF>" in model["vocab"]:
         return "char"
     return "bpe" if byte_level and layout["normalizer"] is None else "bpe (spaced)"
+
+
+def _cuts_all(layout: dict[str, Any]) -> bool:
+    """Whether texts are cut into every piece, as far as the scores of a Unigram tell."""
+    added = {token["id"] for token in layout["added_tokens"]}
+    pieces = layout["model"]["vocab"] if layout["model"]["type"] == "Unigram" else []
+    return all(score > NEVER or id in added for id, (_, score) in enumerate(pieces))
 
 
 def _special_id(vocabulary: dict[str, int], role: Role, named: str | None) -> int | None:

@@ -145,7 +145,11 @@ class Scorer:
         tokens, objective = self.model.tokenizer, self.objective
         begin, end = (f"{tokens.show(mark)} " if mark is not None else "" for mark in (tokens.bos, tokens.eos))
         if objective.reads == "pairs":
-            return f"{begin}context {tokens.show(tokens.need('sep'))} continuation {end}(the end is asked too)".strip()
+            middle = " ".join(map(tokens.show, [tokens.need("sep"), *tokens.opens]))
+            asked = "the target's marks are" if tokens.opens else "the end is"
+            return f"{begin}context {middle} continuation {end}({asked} asked too)".strip()
+        if question != "whole":
+            begin = "".join(f"{tokens.show(mark)} " for mark in tokens.before())
         return f"{begin}text{f' {end}' if self._ends(question) and end else ''}".rstrip() + " (marks are not asked)"
 
     @property
@@ -257,7 +261,7 @@ class Scorer:
         """The ids of each request between its marks, and where what is asked begins and ends."""
         tokenizer, pairs = self.model.tokenizer, self.objective.reads == "pairs"
         marks = tokenizer.vocabulary
-        begin = [marks.bos] if marks.bos >= 0 else []
+        bos = [marks.bos] if marks.bos >= 0 else []
         end = [marks.eos] if marks.eos >= 0 and (self._ends(question) or pairs) else []
         if pairs:
             tokenizer.need_targets()
@@ -265,7 +269,8 @@ class Scorer:
         contexts = tokenizer.encode_batch([context for context, _ in sides])
         joined = [rest if pairs else context + rest for context, rest in sides]
         for context, rest in zip(contexts, tokenizer.encode_batch(joined), strict=True):
-            after = rest if pairs else rest[len(context) :]
+            after = [*tokenizer.opens, *rest] if pairs else rest[len(context) :]
+            begin = bos if pairs or not len(context) else tokenizer.before()
             middle = [tokenizer.need("sep")] if pairs else []
             ids = np.array([*begin, *context, *middle, *after, *end], np.int32)
             last = len(ids) - (0 if pairs else len(end))

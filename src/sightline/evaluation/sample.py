@@ -176,16 +176,16 @@ def _weighed(
 
 
 def _marked(texts: Sequence[str], tokenizer: Tokenizer, pairs: bool) -> Iterator[NDArray[np.int32]]:
-    """The ids of each text between its marks; of a pair also sep, between its sides."""
+    """The ids of each text between its marks; of a pair also those between its sides."""
     told = "tokenizing the test side"
     if not pairs:
         yield from (with_marks(ids, tokenizer) for ids in tokenizer.encode_many(texts, told))
         return
     tokenizer.need_targets()
     sides = tokenizer.encode_many([side for text in texts for side in parted(text)], told)
-    sep = np.array([tokenizer.need("sep")], np.int32)
+    middle = np.array([tokenizer.need("sep"), *tokenizer.opens], np.int32)
     for source, target in zip(sides[::2], sides[1::2], strict=True):
-        yield with_marks(np.concatenate([source, sep, target]), tokenizer)
+        yield with_marks(np.concatenate([source, middle, target]), tokenizer)
 
 
 def with_marks(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:

@@ -49,7 +49,8 @@ class Telling(Teaching[Targets]):
         found = {side: (self._ids(examples, side, "text"), self._ids(examples, side, "label")) for side in SIDES}
         if examples.train:
             self.told = {"longest": max(len(ids) for ids in found["train"][1])}
-        room = Room.within(begun.model.context, int(self.told["longest"]), not two)
+        opens = len(self.tokenizer.opens)
+        room = Room.within(begun.model.context, int(self.told["longest"]), not two, opens)
         self.lines = {side: targets_laid(*both, self.tokenizer, room) for side, both in found.items()}
         self.longest = min(int(self.told["longest"]), room.target)
         for number, of, most in ((0, "sources", room.source), (1, "targets", room.target)):

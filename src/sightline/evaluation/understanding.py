@@ -28,7 +28,6 @@ from ..files import whole_file
 from ..objectives.model import Model
 from ..objectives.places import laid_at_places, read_as_texts
 from ..progress import bar
-from .sample import with_marks
 from .score import Measured
 from .task import NoTask, Task
 
@@ -126,7 +125,11 @@ def vectors(model: Model, texts: Sequence[str]) -> list[NDArray[np.float32]]:
 
     Texts are cut at the model's context. Empty where the stack's states are no numbers to average.
     """
-    ids = [with_marks(one[: model.context - 2], model.tokenizer) for one in model.tokenizer.encode_many(texts)]
+    tokenizer, most = model.tokenizer, model.context - 2
+    ids = [
+        np.array([*tokenizer.before(len(one) > 0), *one[:most], *tokenizer.behind], np.int32)
+        for one in tokenizer.encode_many(texts)
+    ]
     return line_vectors(model, ids)
 
 

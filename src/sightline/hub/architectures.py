@@ -17,7 +17,7 @@ from .mixtral import MIXTRAL
 from .modernbert import MODERNBERT
 from .qwen import QWEN2, QWEN3
 from .roberta import ROBERTA
-from .t5 import T5
+from .t5 import MT5, T5
 
 # Where several compute the same, the first is the one that we write, the plain one before its heirs, unless a model
 # came as another.
@@ -36,6 +36,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ELECTRA,
         ELECTRA_GENERATOR,
         T5,
+        MT5,
         BART,
         MARIAN,
     )

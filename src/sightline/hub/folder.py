@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..data import Tokenizer
+from ..data.marks import ending_sources
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..files import file_fingerprint, fingerprint, read_json, whole_folder
@@ -47,7 +48,7 @@ from .card import card
 from .family import revived, told
 from .form import Architecture, Form, Settings, marks
 from .schema import filled
-from .tokens import ending_sources, ends_of, tokenizer_of
+from .tokens import ends_of, tokenizer_of
 from .weights import (
     SHARD,
     WHOLE,
@@ -150,7 +151,7 @@ def save(
             written(_tensors(model, form, architecture, config), aside, shard)
             if not model.numbers:
                 model.tokenizer.save(aside)
-            _write_json(aside / GENERATION, _generation(model.objective))
+            _write_json(aside / GENERATION, _generation(model))
             text = card(model, architecture.class_name if architecture else None, results, data_fingerprint)
             (aside / CARD).write_text(text, encoding="utf-8")
             (aside / NOTES).write_text(notes, encoding="utf-8")
@@ -177,8 +178,11 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _generation(objective: Objective) -> dict[str, Any]:
-    return {**marks(objective), "suppress_tokens": sorted(map(int, objective.vocabulary.unpredictable))}
+def _generation(model: Model) -> dict[str, Any]:
+    objective, opens = model.objective, [] if model.numbers else model.tokenizer.opens
+    forced = {"forced_bos_token_id": opens[0]} if opens and objective.begins_with is not None else {}
+    never = sorted(map(int, objective.vocabulary.unpredictable))
+    return {**marks(objective), **forced, "suppress_tokens": never}
 
 
 def _config(model: Model, form: Form | None, architecture: Architecture | None) -> dict[str, Any]:
@@ -239,7 +243,10 @@ def _notes(
         "objective": told(model.objective),
     }
     if not model.numbers:
-        tables["tokenizer"] = {"fingerprint": model.tokenizer.fingerprint, "ids": model.tokenizer.size}
+        held = model.tokenizer
+        tables["tokenizer"] = {"fingerprint": held.fingerprint, "ids": held.size}
+        if held.frames:
+            tables["tokenizer"] |= {"frames": True}
     if form is not None:
         tables["shape"] = asdict(form.shape)
     if data_fingerprint is not None:
@@ -298,14 +305,16 @@ def load(
     if config.get("model_type") == OURS and config.get("stack") in ("table", "bag"):
         return _fitted(folder, config, notes, held, package)
     architecture, form = _form(folder / CONFIG, config)
-    if notes is None and architecture is not None and architecture.family.reads == "pairs" and held.sep is None:
+    asked = None if notes is not None or architecture is None else architecture.asked(held.vocabulary)
+    if asked is not None and asked.reads == "pairs" and held.sep is None:
         held = ending_sources(held)
     _agree(folder, form, notes)
     vocabulary = _fitting(held, form.shape.vocabulary, folder, config)
     if notes is not None:
         objective = revived(notes.get("objective", {}), vocabulary, folder / NOTES, package)
-    elif architecture is not None:
-        objective = architecture.family(vocabulary, **architecture.fields)
+    elif asked is not None and architecture is not None:
+        known = {one.name for one in fields(asked)}
+        objective = asked(vocabulary, **{name: value for name, value in architecture.fields.items() if name in known})
         if objective.begins_with is not None:
             Settings(config, str(folder / CONFIG)).insist("decoder_start_token_id", objective.begins_with)
     else:
@@ -346,7 +355,10 @@ def _tokenizer(
     folder: Path, config: Mapping[str, Any], instead: Tokenizer | None, notes: Mapping[str, Any] | None
 ) -> Tokenizer:
     held = instead or tokenizer_of(folder, {} if notes else config)  # ours names every mark itself
-    kept = (notes or {}).get("tokenizer", {}).get("fingerprint")
+    noted = {"frames": True} if notes is None else notes.get("tokenizer", {})
+    if held.frames != noted.get("frames", False):
+        held = held.framing(not held.frames)
+    kept = noted.get("fingerprint")
     if kept is not None and kept != held.fingerprint:
         raise SightlineError(
             f"the tokenizer of {folder} is not the one the model was trained with ({held.fingerprint}, not {kept})",

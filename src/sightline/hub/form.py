@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from numpy.typing import NDArray
 from torch import nn
 
+from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..objectives.base import Objective
 from ..sight import Rule
@@ -297,6 +298,15 @@ class Architecture:
             "vocab_size": form.shape.vocabulary,
         }
         return dict(sorted(settings.items()))
+
+    def asked(self, vocabulary: Vocabulary) -> type[Objective]:
+        """What it comes as: its family, or one of pairs where the tokenizer lacks that one's marks (mT5: sentinels)."""
+        pairs = [kind for kind in self.also if kind.reads == "pairs"]
+        try:
+            self.family(vocabulary, **self.fields)
+        except SightlineError:
+            return next(iter(pairs), self.family)
+        return self.family
 
     def all_links(self, form: Form) -> list[Link]:
         """Every tensor of the form."""

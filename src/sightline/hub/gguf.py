@@ -384,7 +384,8 @@ def _notes(model: Model, layout: Layout, tokens: Tokens, dtype: Dtype, kinds: Ma
         if getattr(model.stack, "shape").activation == "gelu":  # noqa: B009 - a transformer's
             yield "llama.cpp computes GELU by its approximation with tanh: states differ in the third digit"
         yield "llama.cpp's mean of a text's states counts its two marks, which sightline embed leaves out"
-    if layout is T5 and model.objective.reads == "pairs":
+    ids = model.objective.vocabulary
+    if layout is T5 and model.objective.reads == "pairs" and ids.sep != ids.eos:
         yield "a source ends in the mark sep, which llama.cpp does not add: end the text with it"
     coarse = sum(kind.name == "F16" for kind in kinds.values()) if dtype == "q8_0" else 0
     if coarse:

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenizers import Tokenizer as Engine
-
 from ..data.bulk import PIECES
 from ..data.pieces import has_part
 from ..errors import SightlineError
@@ -78,11 +76,10 @@ def tokens_of(model: Model) -> Tokens:
 
 def framed(model: Model) -> tuple[bool, bool] | None:
     """Whether a tokenizer of other people puts bos before a text and eos behind it; None: it does not say, as ours."""
-    layout = model.tokenizer.told()[0]
-    if json.loads(layout).get("post_processor") is None:
+    if (template := model.tokenizer.template) is None:
         return None
-    ids, marks = Engine.from_str(layout).encode("a").ids, model.objective.vocabulary
-    return ids[:1] == [marks.bos], ids[-1:] == [marks.eos]
+    marks = model.objective.vocabulary
+    return template[0][:1] == [marks.bos], template[1][-1:] == [marks.eos]
 
 
 def _none(what: str) -> SightlineError:

@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Engine
 
 from ..data import Tokenizer
+from ..data.tokenizer import NEVER
 from ..errors import SightlineError
 from ..files import read_json
 
@@ -27,7 +28,6 @@ END, UNKNOWN, PADDING = "</s>", "<unk>", "<pad>"
 CODE = re.compile(r">>.+<<")  # names a language, before a text
 UNIGRAM = 1  # of sentencepiece's kinds of models
 USED = (1, 4, 6)  # of its kinds of pieces: ordinary, given by the user, a byte; not marks, nor what is never used
-NEVER = -1e6  # score of a letter that no source has: far below that of any text
 SPACE = "▁"
 
 

@@ -1,10 +1,13 @@
 """T5 (Raffel et al., 2020), as transformers lays it out: version 1.0, and version 1.1 with its gate (Shazeer, 2020).
 
-Version 1.0 reads and answers with one table and scales states before it; version 1.1 has a table for its answers.
+Version 1.0 reads and answers with one table and scales states before it; version 1.1 has a table for its answers, and
+so has mT5 (Xue et al., 2021), which is one in a hundred languages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..objectives.denoise import Denoise
@@ -19,6 +22,13 @@ FEEDS: dict[str, tuple[Activation, bool]] = {
     **{name: (activation, False) for name, activation in ACTIVATIONS.items()},
     **{f"gated-{name}": (activation, True) for name, activation in ACTIVATIONS.items()},
     "gated-gelu": ("gelu_tanh", True),  # whatever "gelu" is elsewhere
+}
+MT5_USUAL: Mapping[str, Any] = {
+    "d_ff": 1024,
+    "feed_forward_proj": "gated-gelu",
+    "num_heads": 6,
+    "num_layers": 8,
+    "vocab_size": 250112,
 }
 
 
@@ -108,6 +118,15 @@ def _links(form: Form) -> list[Link]:
     return links
 
 
+def _mt5_form(settings: Settings) -> Form:
+    """A T5 1.1, whose states are not scaled whatever its config.json says of the table (two, in published files)."""
+    return replace(_form(settings.over(MT5_USUAL)), scale=1.0)
+
+
+def _mt5_settings(form: Form) -> dict[str, Any]:
+    return {name: value for name, value in _settings(form).items() if name != "scale_decoder_outputs"}
+
+
 T5 = Architecture(
     name="t5",
     class_name="T5ForConditionalGeneration",
@@ -123,3 +142,5 @@ T5 = Architecture(
     fields={"start": "pad"},
     also=(Seq2Seq,),
 )
+
+MT5 = replace(T5, name="mt5", class_name="MT5ForConditionalGeneration", form=_mt5_form, settings=_mt5_settings)

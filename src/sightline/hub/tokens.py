@@ -45,14 +45,6 @@ def tokenizer_of(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     return _converted(folder, marks)
 
 
-def ending_sources(tokenizer: Tokenizer) -> Tokenizer:
-    """The same ids, where a source ends in the mark that ends a text, and nothing stands before it (Marian)."""
-    layout, roles = tokenizer.told()
-    if roles.get("bos") == roles.get("eos"):
-        roles.pop("bos", None)
-    return Tokenizer.of_told(layout, {**roles, "sep": roles["eos"]}) if "eos" in roles else tokenizer
-
-
 def _told(config: Mapping[str, Any]) -> dict[Role, int]:
     """Ids of marks by a config.json; of several ends the first."""
     found: dict[Role, int] = {}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Tokenizer
-from ..data.marks import with_tokens
+from ..data.marks import ending_sources, with_tokens
 from ..data.tokenizer import MODES, SPARES, SPECIALS
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
@@ -80,6 +80,11 @@ def continued(model: Model, family: str, fields: Mapping[str, Any]) -> tuple[Mod
             "One judges tokens and the other predicts them: begin anew, or continue with the same family",
         )
     held, rows = model.tokenizer, cast(Transformer | Pair | Two, model.stack).shape.vocabulary
+    if kind.stack == "two" and kind.reads == "pairs" and held.sep is None:
+        held = ending_sources(held)
+    if held.frames and family != model.objective.family and kind.stack != "two":
+        held = held.framing(False)  # another question than its makers asked of texts
+    fields = handed_on(model.objective, family, fields)
     added = lacking(kind, held, rows, fields)
     tokenizer = with_tokens(held, added) if added else held
     rows = rows if tokenizer.size <= rows else tokenizer.padded
@@ -97,8 +102,18 @@ def continued(model: Model, family: str, fields: Mapping[str, Any]) -> tuple[Mod
     return changed, added
 
 
+def handed_on(before: Objective, family: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A family's settings, and where they do not say in which mark a target begins, that which was learned."""
+    start = getattr(before, "start", "")
+    known = start and "start" in {one.name for one in dataclass_fields(FAMILIES[family])}
+    return dict(fields) | ({"start": start} if known and not fields.get("start") else {})
+
+
 def lacking(kind: type[Objective], tokenizer: Tokenizer, rows: int, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the tokens that a family needs and a tokenizer lacks; every document needs an end, every pair a sep."""
+    """Names of the tokens that a family needs and a tokenizer lacks; every document needs an end, every pair a sep.
+
+    A sep that is the end too is one (``ending_sources``).
+    """
     known = tokenizer.vocabulary
     told = {item.name: getattr(known, item.name) for item in dataclass_fields(known)}
     wishing = _Wishing(**told | {"padded": max(rows, known.size)})

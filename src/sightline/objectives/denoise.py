@@ -80,7 +80,7 @@ class Denoise(Objective):
         self.vocabulary.need("mask" if self.noise == "infilling" else "eos")
         if self.start not in get_args(Start):
             raise SightlineError(f"no target begins with {self.start!r}", "Choose from bos, pad, eos")
-        _ = self.begins_with, self._one
+        _ = self.begins_with, self.noise == "spans" and self._one  # whose sentinels infilling needs not
 
     @property
     def _one(self) -> Prefix:

@@ -58,7 +58,7 @@ class _Gapped:
         texts = [part[:-1] if space else part for part, space in zip(parts, [*spaced, False], strict=True)]
         held = pen.model.tokenizer
         ids: list[Ids] = [held.encode(texts[0]).tolist(), *(held.encode_on(part).tolist() for part in texts[1:])]
-        ids[0] = [*pen.start, *ids[0]]
+        ids[0] = pen.begun(ids[0])
         ids[-1] = [*ids[-1], *pen.end]
         room = (pen.model.context - sum(map(len, ids))) // len(blanks)
         gaps = [max(1, min(ROOM, room)) if blank is None else blank for blank in blanks]

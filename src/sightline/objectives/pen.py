@@ -30,7 +30,7 @@ from ..stacks.cache import Cache
 from ..stacks.packed import steady
 from ..stacks.two import TwoCache
 from .base import Given, Objective
-from .drafting import Ahead, cache_of, ends, middle, starts
+from .drafting import Ahead, cache_of, middle
 from .model import Model
 
 USUAL = Sampling(temperature=0.8, top_p=0.95)
@@ -84,13 +84,15 @@ class Text:
 class Pen:
     """A model ready to write: its marks, what it must not write, and its randomness.
 
-    ``end`` stands behind what is written between two sides, ``middle`` behind a source.
+    ``start`` stands before a given text, and ``alone`` where there is none; ``end`` behind what is written between two
+    sides, ``middle`` behind a source.
     """
 
     model: Model
     sampling: Sampling
     generator: torch.Generator
     start: Ids
+    alone: Ids
     end: Ids
     middle: Ids
     forbidden: NDArray[np.int64]
@@ -99,18 +101,29 @@ class Pen:
     @classmethod
     def of(cls, model: Model, sampling: Sampling, seed: int, pairs: bool = False) -> Pen:
         """A pen for a model, which learned ``pairs`` as texts if its family does not read pairs anyway."""
-        vocabulary = model.objective.vocabulary
+        vocabulary, held = model.objective.vocabulary, model.tokenizer
         between = middle(model.objective, pairs)
+        alone = held.before(text=False)
         return cls(
             model,
             sampling,
             torch.Generator().manual_seed(seed),
-            starts(vocabulary),
-            [] if between else ends(vocabulary),
-            between,
+            alone if between else held.before(),  # of pairs as they were learned
+            alone,
+            [] if between else held.behind,
+            [*between, *(held.opens if between else [])],
             np.flatnonzero(vocabulary.is_special),
             cache_of(model),
         )
+
+    @property
+    def opens(self) -> Ids:
+        """Of ``middle``, what belongs to the target."""
+        return self.middle[1:]
+
+    def begun(self, ids: Ids) -> Ids:
+        """A given text and what stands before it."""
+        return [*(self.start if ids else self.alone), *ids]
 
     def check_room(self, parts: Sequence[Ids | int]) -> None:
         """Whether given and open places fit the model's context together."""

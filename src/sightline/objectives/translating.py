@@ -79,7 +79,7 @@ def translate(
     if not (writes_targets(model.objective) if of_texts else model.objective.reads == "pairs"):
         raise SightlineError(
             f"{model.objective.family} was not trained on pairs, or writes no target behind a source",
-            "Use a model of seq2seq or its like, or generate",
+            "Use a model of seq2seq or its like (of a T5 or BART: adopt it --as seq2seq), or generate",
         )
     if length < 0 or slots < 1:
         raise SightlineError(f"a length of {length} in {slots} slots writes nothing", "Use 0 for the usual, or more")
@@ -90,11 +90,11 @@ def translate(
     course = Course.of(model.objective, sampler, iterations, block, sure)
     if candidates < 1:
         raise SightlineError(f"{candidates} lengths leave nothing to choose", "Use 1 or more")
-    encoded = [[*pen.start, *model.tokenizer.encode(source).tolist(), *pen.middle] for source in sources]
+    encoded = [[*pen.begun(model.tokenizer.encode(source).tolist()), *pen.middle] for source in sources]
     for source, ids in zip(sources, encoded, strict=True):
-        if len(ids) > model.context - of_texts:
+        if (count := len(ids) - len(pen.opens)) > model.context - of_texts:
             raise SightlineError(
-                f"a source of {len(ids)} tokens exceeds the model's context, {model.context}: {source[:40]!r}...",
+                f"a source of {count} tokens exceeds the model's context, {model.context}: {source[:40]!r}...",
                 "Shorten it, or cut it into sentences",
             )
     beams = 1 if lengths else beams or (BEAMS if course.sampler == "next" and drafts is None else 1)
@@ -137,10 +137,7 @@ def _in_order(
     """The target of each source, up to what stops it, the sum of its log p, and in how many rounds."""
     one_stack = pen.model.objective.begins_with is None  # source and target share its positions
     canvas = Canvas.laid(
-        [
-            [ids, len(ids) if course.mends and not length else _room(ids, pen.model.context, length, one_stack)]
-            for ids in sources
-        ]
+        [[ids, len(ids) if course.mends and not length else _room(ids, pen, length, one_stack)] for ids in sources]
     )
     done = pen.write(canvas, policy, pen.model.objective.stops, course=course, drafts=drafts)
     written = done.canvas.inside & ~done.canvas.given
@@ -148,12 +145,13 @@ def _in_order(
     return ids, done.total.tolist(), [len(np.unique(of_line[of_line > 0])) for of_line in done.film]
 
 
-def _room(ids: Ids, context: int, length: int, one_stack: bool = False) -> int:
+def _room(ids: Ids, pen: Pen, length: int, one_stack: bool = False) -> int:
     """Places for the target of a source, the mark that ends it too."""
-    return min(context - 1 - one_stack * len(ids), length or 2 * len(ids) + LONGER)
+    before = len(ids) if one_stack else len(pen.opens)
+    return min(pen.model.context - 1 - before, length or 2 * len(ids) + LONGER)
 
 
 def _together(order: list[int], encoded: list[Ids], pen: Pen, length: int, slots: int) -> list[int]:
     """The last of the sources, the longest left, as many as fit in so many slots; at least one."""
-    each = len(encoded[order[-1]]) + _room(encoded[order[-1]], pen.model.context, length)
+    each = len(encoded[order[-1]]) + _room(encoded[order[-1]], pen, length)
     return order[-max(1, slots // each) :]

@@ -207,7 +207,7 @@ def _by_engine(
     """The same of an engine's, which counts no rounds and makes no film."""
     never = np.union1d(np.setdiff1d(pen.forbidden, stops), pen.model.objective.vocabulary.unpredictable)
     wanted = Wanted(length, pen.sampling, min_length, seed, stops, never.tolist())
-    written = engine.write([[*pen.start, *ids] for ids in prompts], wanted)
+    written = engine.write([pen.begun(ids) for ids in prompts], wanted)
     return (_Done(number, new, logprob) for number, (new, logprob) in enumerate(written))
 
 
@@ -231,4 +231,4 @@ def _around(pen: Pen, ids: Ids, length: int) -> list[Ids | int]:
     side = pen.model.objective.writes_from
     if side == "right":
         return [length, [*ids, *pen.end]]
-    return [[*pen.start, *ids, *pen.middle], length, pen.end if side == "both" else []]
+    return [[*pen.begun(ids), *pen.middle], length, pen.end if side == "both" else []]

@@ -143,7 +143,7 @@ def adopt(
         tokenizer=_told(model.tokenizer, model.objective.vocabulary.ends),
         changed=tuple(changed),
         loads_as="" if now["model_type"] == "sightline" else str(now["architectures"][0]),
-        next=_next(model, target, bool(changed)),
+        next=_next(model, target, bool(changed) and not _writes_already(was, model)),
     )
     if json is not None:
         write_json(Path(json), result.record())
@@ -195,7 +195,9 @@ def _changes(was: str, before: Mapping[str, int], model: Model, added: tuple[str
     """What is no longer as it came."""
     now, changes = _sizes(model), []
     if was != model.objective.family:
-        changes.append(f"asked as {model.objective.family}, which it was not trained to answer yet; it came as {was}")
+        yet = "which it was not trained to answer yet"
+        yet = "which it answers as far as it was tuned to tasks" if _writes_already(was, model) else yet
+        changes.append(f"asked as {model.objective.family}, {yet}; it came as {was}")
     if added:
         grown = now["rows"] - before["rows"]
         rows = f"tables grown from {before['rows']:,} to {now['rows']:,} rows" if grown else "in rows that were free"
@@ -205,6 +207,11 @@ def _changes(was: str, before: Mapping[str, int], model: Model, added: tuple[str
             f"the table of segments (of {before['segments']}) is folded into the places: the family counts more"
         )
     return changes
+
+
+def _writes_already(was: str, model: Model) -> bool:
+    """Whether a model of spans is asked for targets, which published ones learned too (flan-T5, BART's summaries)."""
+    return was == "denoise" and model.objective.reads == "pairs"
 
 
 def _told(tokenizer: Tokenizer, ends: tuple[int, ...]) -> str:

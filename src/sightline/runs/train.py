@@ -151,6 +151,7 @@ def train(
         print_recipe: print the recipe and stop.
         json: also write the record to this file.
     """
+    from ..objectives.continued import handed_on
     from .ground import claimed, held, laid, objective_for, suited
     from .numbers import begun as begun_on_numbers
     from .numbers import following, laid_numbers, reads_numbers
@@ -171,6 +172,8 @@ def train(
     numbers = reads_numbers(wanted.source)
     _fits(wanted, numbers)
     begun = begun_with(wanted)
+    if begun is not None:
+        wanted = replace(wanted, fields=handed_on(begun.objective, wanted.family, wanted.fields))
     if begun is not None and not context and recipe is None:
         wanted = replace(wanted, context=min(wanted.context, begun.context))
     folder = Path(out) if out else Path("runs") / f"{wanted.family}-{wanted.size}-s{wanted.seed}"
