@@ -195,7 +195,7 @@ class Bench:
             share = wilson(int(right.sum()), len(right))
             told: dict[str, Any] = {"n": len(right), "value": share.value, "low": share.low, "high": share.high}
         except SightlineError as error:
-            told = {"refused": str(error)}
+            told = {"refused": f"refused: {str(error).split(': ', 1)[-1].split('. ')[0]}"}
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(told), encoding="utf-8")
 
