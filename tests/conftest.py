@@ -51,6 +51,18 @@ def page() -> str:
     return (HERE / "texts" / "page.txt").read_bytes().decode("utf-8")
 
 
+@pytest.fixture(scope="module")
+def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
+    """transformers, without remarks and bars."""
+    module = peer("transformers")
+    logs = module.utils.logging
+    level = logs.get_verbosity()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    yield module
+    logs.set_verbosity(level)
+
+
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], contextlib.AbstractContextManager[None]]:
     """Inside, Ctrl-C is pressed when a run asks for the rows of this step; every step before it is saved."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,16 +30,6 @@ TEXT = "Two roads met under the elm; 的确."
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer([TEXT], "byte")
-
-
-@pytest.fixture(scope="module")
-def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    module = peer("transformers")
-    level = module.utils.logging.get_verbosity()
-    module.utils.logging.set_verbosity(logging.ERROR)
-    module.utils.logging.disable_progress_bar()
-    yield module
-    module.utils.logging.set_verbosity(level)
 
 
 def gpt2(transformers: ModuleType, vocabulary: int, **changed: Any) -> Any:

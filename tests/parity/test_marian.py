@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,17 +52,6 @@ SIZES = {
 }
 WRITTEN = 50
 STEPS = 120
-
-
-@pytest.fixture(scope="module")
-def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    module = peer("transformers")
-    logs = module.utils.logging
-    level = logs.get_verbosity()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    yield module
-    logs.set_verbosity(level)
 
 
 def cutter(folder: Path, name: str, texts: list[str], **settings: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,17 +41,6 @@ PAIRS = [
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 56}
 WRITTEN = 24
 STEPS = 100
-
-
-@pytest.fixture(scope="module")
-def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    module = peer("transformers")
-    logs = module.utils.logging
-    level = logs.get_verbosity()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    yield module
-    logs.set_verbosity(level)
 
 
 def byte_level(folder: Path, marks: list[str], frame: str | None, **names: str) -> Engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,17 +33,6 @@ SIZES = {
     "max_position_embeddings": 96,
 }
 WRITTEN = 24
-
-
-@pytest.fixture(scope="module")
-def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    module = peer("transformers")
-    logs = module.utils.logging
-    level = logs.get_verbosity()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    yield module
-    logs.set_verbosity(level)
 
 
 def chatting(transformers: ModuleType, folder: Path, ends: int | list[int] | None, **config: Any) -> Any:

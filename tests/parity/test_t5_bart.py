@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -33,16 +31,6 @@ WRITTEN = 16
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer(TEXTS, "byte")
-
-
-@pytest.fixture(scope="module")
-def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    module = peer("transformers")
-    level = module.utils.logging.get_verbosity()
-    module.utils.logging.set_verbosity(logging.ERROR)
-    module.utils.logging.disable_progress_bar()
-    yield module
-    module.utils.logging.set_verbosity(level)
 
 
 def ids_of(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,17 +24,6 @@ from sightline.errors import SightlineError
 TEXT = "The cat sat on the mat, and who sees whom?"
 TEXTS = [TEXT, "Two roads met under the elm; 的确.", "It's 1234 apples, isn't it: a naïve count."] * 12
 ASKED = "The cat saw the elm, and it's naïve."
-
-
-@pytest.fixture(scope="module")
-def transformers(peer: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    module = peer("transformers")
-    logs = module.utils.logging
-    level = logs.get_verbosity()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    yield module
-    logs.set_verbosity(level)
 
 
 def byte_level(marks: list[str]) -> Engine:

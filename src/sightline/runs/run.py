@@ -61,7 +61,8 @@ def kept(ground: Ground, recipe: Recipe, model: Model, folder: Path) -> None:
     from .. import hub
 
     model.eval()
-    pairs = {"pairs": True} if ground.corpus.kind == "pairs" else {}  # which a family of texts does not tell by itself
+    corpus = getattr(ground, "corpus", None)  # numbers have none
+    pairs = {"pairs": True} if corpus is not None and corpus.kind == "pairs" else {}  # a family of texts does not tell
     hub.save(model, folder / "model", recipe=_tables(recipe) | pairs, data_fingerprint=ground.source.fingerprint)
 
 
