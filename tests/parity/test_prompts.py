@@ -18,7 +18,8 @@ import sightline as sl
 from sightline import hub
 from sightline.data import Document, Rows
 from sightline.data.bins import Bins
-from sightline.data.laid import Room, targets_laid
+from sightline.data.examples import Example
+from sightline.data.laid import Room, targets_laid, texts_laid, words_laid
 from sightline.data.rows import tokenized
 from sightline.data.tokenizer import SENTINELS
 from sightline.decoders.sampling import GREEDY
@@ -367,3 +368,18 @@ def test_a_t5_without_sentinels_is_one_of_pairs(transformers: ModuleType, tmp_pa
     model = hub.load(tmp_path / "theirs")
     assert model.objective.family == "seq2seq" and model.tokenizer.bos is None
     assert model.objective.begins_with == model.tokenizer.pad
+
+
+@pytest.mark.parametrize(("kind", "count"), [("gpt2", 0), ("llama", 1)])
+def test_items_are_read_in_the_marks_of_the_template(
+    kind: str, count: int, transformers: ModuleType, tmp_path: Path
+) -> None:
+    """As embed reads them: GPT-2's items have no marks, LLaMA's begin with bos."""
+    globals()[kind](transformers, tmp_path / kind).save_pretrained(tmp_path / kind)
+    tokenizer = hub.load(tmp_path / kind).tokenizer
+    items = [Example("1", "", text=TEXT), Example("2", "", words=tuple(TEXT.split()))]
+    (text, _), _ = texts_laid(items, tokenizer, 64, -1)
+    words = words_laid(items[1:], tokenizer, 64)[0]
+    bare = tokenizer.encode(TEXT).tolist()
+    assert len(bare) + count == len(text.ids) and text.ids.tolist()[count:] == bare == words.ids.tolist()[count:]
+    assert words.first[0] == count and words.last[-1] == len(words.ids)

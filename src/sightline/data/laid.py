@@ -5,6 +5,7 @@ pair        bos text sep pair eos            the longer side is cut
 words       bos w o rds eos                  and each word's tokens [first, last); long sentences in parts
 target      bos source sep target eos        both sides are cut, so that every line has room for the longest target;
                                              before a target what it ``opens`` with, if anything
+Around texts and words an adopted tokenizer's template goes before bos and eos.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def texts_laid(items: Sequence[Example], tokenizer: Tokenizer, context: int, sep
             short = max(room // 2, room - min(len(first), len(second)))  # the longer side gives way first
             first, second = (first[:short], second[: room - min(len(first), short)])
         inner = np.concatenate([first, _mark(sep), second]) if paired else first
-        found.append(Laid(_between(inner, tokenizer), number, NO_WORDS, NO_WORDS))
+        found.append(Laid(_framed(inner, tokenizer), number, NO_WORDS, NO_WORDS))
     return found, cut
 
 
@@ -120,7 +121,7 @@ def _spelled(
     """Ids with marks, and each word's tokens [first, last); a word of no token takes the one before it."""
     spaces = ["", *(" " if spaced(one, two) else "" for one, two in itertools.pairwise(words))]
     inside, begins, ends = tokenizer.stretches("".join(a + b for a, b in zip(spaces, words, strict=True)))
-    ids, marks = _between(inside, tokenizer), int(tokenizer.vocabulary.bos >= 0)
+    ids, marks = _framed(inside, tokenizer), len(tokenizer.before(len(inside) > 0))
     sizes = np.array([len(word) for word in words])
     stops = np.cumsum(sizes + np.array([len(space) for space in spaces]))
     first = marks + np.searchsorted(ends, stops - sizes, side="right")
@@ -139,6 +140,11 @@ def _unspaced(letter: str) -> bool:
 
 def _mark(id: int) -> NDArray[np.int32]:
     return np.array([id] if id >= 0 else [], np.int32)
+
+
+def _framed(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:
+    """A text that is read whole, in the marks that its tokenizer puts around it."""
+    return np.array([*tokenizer.before(len(ids) > 0), *ids, *tokenizer.behind], np.int32)
 
 
 def _between(ids: NDArray[np.int32], tokenizer: Tokenizer) -> NDArray[np.int32]:
