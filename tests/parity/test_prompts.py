@@ -20,8 +20,8 @@ from sightline.data import Document, Rows
 from sightline.data.bins import Bins
 from sightline.data.examples import Example
 from sightline.data.laid import Room, targets_laid, texts_laid, words_laid
+from sightline.data.layout import SENTINELS
 from sightline.data.rows import tokenized
-from sightline.data.tokenizer import SENTINELS
 from sightline.decoders.sampling import GREEDY
 from sightline.evaluation.continuation import Scorer
 from sightline.evaluation.understanding import vectors

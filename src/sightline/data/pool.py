@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import say
-from .tokenizer import Role, Tokenizer
+from .layout import Role
+from .tokenizer import Tokenizer
 
 THREADED = 4  # workers, up to which they are threads
 WORTH = 24 << 20  # bytes of text per worker from which on the start of a process (half a second) is worth it

@@ -24,13 +24,31 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
 from ..errors import SightlineError
 from ..files import fingerprint, whole_file, write_json
 from ..progress import bar
 from .bulk import CHUNK, SAMPLE, bulk_of, cut_blocks
+from .layout import (
+    MODES,
+    NAMES,
+    SENTINELS,
+    SPARES,
+    SPECIALS,
+    TEMPLATE,
+    UNKNOWN,
+    Phrases,
+    Role,
+    chat_template,
+    cuts_all,
+    kind_in,
+    named_roles,
+    opened,
+    special_id,
+    told_roles,
+    with_specials,
+)
 from .phrases import LINK, Joins
 from .pieces import (
     ALONE,
@@ -40,7 +58,6 @@ from .pieces import (
     byte_letters,
     classes_of,
     continued,
-    has_part,
     pieces_of,
 )
 from .segmenter import word_begins
@@ -50,35 +67,9 @@ from .stretches import Ints, by_offsets, by_sizes
 from .vocabulary import Vocabulary
 
 Kind = Literal["bpe", "byte", "char", "wordpiece", "word"]
-Phrases = tuple[tuple[tuple[str, str], ...], ...]  # for each pass, pairs of words
-Role = Literal["pad", "bos", "eos", "mask", "cls", "sep"]
 
-SPECIALS: dict[Role, str] = {
-    "pad": "<pad>",
-    "bos": "<s>",
-    "eos": "</s>",
-    "mask": "<mask>",
-    "cls": "<cls>",
-    "sep": "<sep>",
-}
-MODES = tuple(f"<mode:{n}>" for n in range(3))
-SPARES = tuple(f"<spare:{n}>" for n in range(100))
-SENTINELS = tuple(f"<extra_id_{n}>" for n in range(100))  # what T5 calls its spares
-RESERVED = (*SPECIALS.values(), *MODES, *SPARES)
-UNKNOWN = "<unk>"
 STRANGER = "\U00013000"  # a character, of Egyptian, that hardly any longer piece holds and no normalizer changes
 WHOLE = ("wordpiece", "word")  # kinds whose tokens say themselves where words begin, and hold no spaces
-TEMPLATE = "chat_template.jinja"
-NEVER = -1e6  # score of a piece, for each of its letters, that no text is cut into (Unigram)
-# What other people's tokenizers call the same things, most telling first.
-NAMES: dict[Role, tuple[str, ...]] = {
-    "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
-    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "[BOS]", "<|startoftext|>", "[CLS]", "<|endoftext|>"),
-    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "[EOS]", "[SEP]"),
-    "mask": ("<mask>", "[MASK]", "<|mask|>"),
-    "cls": ("<cls>", "[CLS]"),
-    "sep": ("<sep>", "[SEP]"),
-}
 
 
 class Tokenizer:
@@ -109,16 +100,14 @@ class Tokenizer:
         engine.no_padding()
         self._engine = engine
         vocabulary = engine.get_vocab(with_added_tokens=True)
-        ids: dict[Role, int | None] = {
-            role: _special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS
-        }
+        ids: dict[Role, int | None] = {role: special_id(vocabulary, role, (roles or {}).get(role)) for role in SPECIALS}
         if ids["pad"] in (ids["bos"], ids["eos"]):  # padding is never predicted, and the end of a text must be
-            other = _special_id(vocabulary, "pad", None)
+            other = special_id(vocabulary, "pad", None)
             ids["pad"] = None if other in (ids["bos"], ids["eos"]) else other
-        layout = _with_specials(engine, {id for id in ids.values() if id is not None})
+        layout = with_specials(engine, {id for id in ids.values() if id is not None})
         self.size: int = max(vocabulary.values()) + 1
         self.padded: int = -(-self.size // 64) * 64
-        self.kind: str = _kind(layout)
+        self.kind: str = kind_in(layout)
         self.phrases, self.chat_template, self.frames = phrases, chat_template, False
         self._joins = _joins_of(self.phrases, vocabulary, self.kind)
         if self.phrases:
@@ -132,7 +121,7 @@ class Tokenizer:
         self.eos = ids["eos"] if ids["eos"] is not None else ids["bos"]
         self.modes = tuple(vocabulary[name] for name in MODES if name in vocabulary)
         self.spares = tuple(vocabulary[name] for name in (*SPARES, *SENTINELS) if name in vocabulary)
-        self._cuts_all = _cuts_all(layout)
+        self._cuts_all = cuts_all(layout)
         self.fingerprint: str = fingerprint(json.dumps(layout, sort_keys=True), *self._marks().values())
 
         special = {token["id"] for token in layout["added_tokens"] if token["special"]}
@@ -331,13 +320,13 @@ class Tokenizer:
 
     def again(self, layout: str, roles: dict[Role, str]) -> Tokenizer:
         """This tokenizer with another layout or other marks; how it frames texts and talks stays."""
-        engine, phrases = _opened(layout)
+        engine, phrases = opened(layout)
         return type(self)(engine, roles, phrases, self.chat_template).framing(self.frames)
 
     @classmethod
     def of_told(cls, layout: str, roles: dict[Role, str]) -> Tokenizer:
         """The tokenizer that another process told."""
-        engine, phrases = _opened(layout)
+        engine, phrases = opened(layout)
         return cls(engine, roles, phrases)
 
     def _layout(self, pretty: bool = False) -> str:
@@ -487,96 +476,13 @@ class Tokenizer:
                 "Name a tokenizer.json, a folder with one, or one of bpe, bpe:4096, byte, char, wordpiece:8000",
             )
         try:
-            engine, phrases = _opened(file.read_text(encoding="utf-8"))
+            engine, phrases = opened(file.read_text(encoding="utf-8"))
         except Exception as error:  # tokenizers raises plain Exception
             raise SightlineError(
                 f"{file} is not a whole tokenizer.json ({str(error)[:120]})", "Copy it again or choose another"
             ) from error
-        roles = _told_roles(engine, marks or {}) | _named_roles(file.parent)
-        return cls(engine, roles, phrases, _template(file.parent))
-
-
-def _kind(layout: dict[str, Any]) -> str:
-    """What a tokenizer is, from its parts."""
-    model = layout["model"]
-    name = str(model["type"])
-    if name == "WordPiece":
-        return "wordpiece"
-    if name == "WordLevel":
-        return "word"
-    if name != "BPE":
-        return name.lower()
-    byte_level = has_part(layout["decoder"], "ByteLevel")
-    plain = (
-        not model["merges"] and layout["normalizer"] is None and all(one["special"] for one in layout["added_tokens"])
-    )
-    if plain and byte_level and len(model["vocab"]) - len(layout["added_tokens"]) == 256:
-        return "byte"
-    if plain and model["byte_fallback"] and layout["pre_tokenizer"] is None and "<0xFF>" in model["vocab"]:
-        return "char"
-    return "bpe" if byte_level and layout["normalizer"] is None else "bpe (spaced)"
-
-
-def _cuts_all(layout: dict[str, Any]) -> bool:
-    """Whether texts are cut into every piece, as far as the scores of a Unigram tell."""
-    added = {token["id"] for token in layout["added_tokens"]}
-    pieces = layout["model"]["vocab"] if layout["model"]["type"] == "Unigram" else []
-    return all(score > NEVER or id in added for id, (_, score) in enumerate(pieces))
-
-
-def _special_id(vocabulary: dict[str, int], role: Role, named: str | None) -> int | None:
-    for name in (*([named] if named else []), *NAMES[role]):
-        if name in vocabulary:
-            return vocabulary[name]
-    return None
-
-
-def _with_specials(engine: Engine, ids: set[int]) -> dict[str, Any]:
-    """The engine's layout, once every mark is a special of it: some vocabularies hold theirs among their words."""
-    layout: dict[str, Any] = json.loads(engine.to_str())
-    if lacking := ids - {token["id"] for token in layout["added_tokens"] if token["special"]}:
-        names = (str(engine.id_to_token(id)) for id in sorted(lacking))
-        engine.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-        layout = json.loads(engine.to_str())
-    return layout
-
-
-def _told_roles(engine: Engine, marks: Mapping[Role, int]) -> dict[Role, str]:
-    """Marks by name; an id that is no special here was meant for another vocabulary (a config's default)."""
-    special = {id: token.content for id, token in engine.get_added_tokens_decoder().items() if token.special}
-    return {role: special[id] for role, id in marks.items() if id in special}
-
-
-def _named_roles(folder: Path) -> dict[Role, str]:
-    """The specials that ``tokenizer_config.json`` or ``special_tokens_map.json`` names; none if they cannot be read."""
-    roles: dict[Role, str] = {}
-    for file in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        for role in SPECIALS:
-            value = settings.get(f"{role}_token") if isinstance(settings, dict) else None
-            name = value.get("content") if isinstance(value, dict) else value
-            if isinstance(name, str):
-                roles[role] = name
-    return roles
-
-
-def _template(folder: Path) -> str:
-    """The chat template of a folder: a file of its own, or in ``tokenizer_config.json``, the default one of several."""
-    try:
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        pass
-    try:
-        found = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    except (OSError, ValueError, AttributeError):
-        return ""
-    if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else ""
+        roles = told_roles(engine, marks or {}) | named_roles(file.parent)
+        return cls(engine, roles, phrases, chat_template(file.parent))
 
 
 def _character_table(kind: str, vocabulary: dict[str, int]) -> NDArray[np.int32] | None:
@@ -605,14 +511,6 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _opened(text: str) -> tuple[Engine, Phrases]:
-    """What a ``tokenizer.json`` holds: the phrases are an entry of ours, beside those that the library knows."""
-    layout = json.loads(text) if '"phrases"' in text else {}
-    phrases = layout.pop("phrases", None)
-    engine = Engine.from_str(text if phrases is None else json.dumps(layout))
-    return engine, tuple(tuple((str(left), str(right)) for left, right in one) for one in phrases or ())
 
 
 def _joins_of(phrases: Phrases, vocabulary: dict[str, int], kind: str) -> tuple[Joins, ...]:

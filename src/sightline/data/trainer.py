@@ -19,10 +19,11 @@ from ..errors import SightlineError
 from ..progress import say
 from .bulk import PIECES, pieces_cutter
 from .documents import Corpus
+from .layout import RESERVED, UNKNOWN
 from .phrases import LINK, Lesson, Phrasing, learned
 from .pieces import ALONE, byte_letters, class_of
 from .store import Texts, byte_count
-from .tokenizer import RESERVED, UNKNOWN, Kind, Tokenizer
+from .tokenizer import Kind, Tokenizer
 
 # The pieces that texts are cut into, finer for training: there Han and kana, which have no spaces, come two by two.
 # Whole clauses as pieces are nearly all different; on 22 MB of Chinese they made training 7 times slower and 4 times

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Engine
 
 from ..data import Tokenizer
-from ..data.tokenizer import NEVER
+from ..data.layout import NEVER
 from ..errors import SightlineError
 from ..files import read_json
 

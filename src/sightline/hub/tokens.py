@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..data import Tokenizer
-from ..data.tokenizer import SPECIALS, Role
+from ..data.layout import SPECIALS, Role
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from .foreign import quiet

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Tokenizer
+from ..data.layout import MODES, SPARES, SPECIALS
 from ..data.marks import ending_sources, with_tokens
-from ..data.tokenizer import MODES, SPARES, SPECIALS
 from ..data.vocabulary import Vocabulary
 from ..errors import SightlineError
 from ..stacks.head import Head

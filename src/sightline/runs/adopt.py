@@ -216,7 +216,7 @@ def _writes_already(was: str, model: Model) -> bool:
 
 def _told(tokenizer: Tokenizer, ends: tuple[int, ...]) -> str:
     """A tokenizer in a line: kind, ids, whether text comes back, marks, and what ends a text beside eos."""
-    from ..data.tokenizer import SPECIALS
+    from ..data.layout import SPECIALS
 
     marks = {role: getattr(tokenizer, role) for role in SPECIALS}
     there = [f"{role} {tokenizer.show(id)}" for role, id in marks.items() if id is not None]
