@@ -111,11 +111,17 @@ def test_numbers_tags_and_answers(masked: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("items", "error"),
-    [(("a", " "), "an empty text"), ((".",), "is a folder")],
+    [(("a", " "), "an empty text"), ((".",), "is a folder"), (("none.conllu",), "none.conllu does not exist")],
 )
 def test_what_cannot_be_asked(items: tuple[str, ...], error: str, letters: tuple[Path, Path]) -> None:
     with pytest.raises(SightlineError, match=error):
         sl.predict(letters[1], items, **QUICK)
+
+
+def test_a_file_that_is_not_utf_8(letters: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_bytes(b"aaa\nb\xff\n")
+    with pytest.raises(SightlineError, match=r"is not UTF-8 \(byte 5\)"):
+        sl.predict(letters[1], (str(tmp_path / "new.txt"),), **QUICK)
 
 
 def test_a_folder_that_was_not_fine_tuned(masked: Path) -> None:

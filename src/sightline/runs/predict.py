@@ -18,6 +18,7 @@ from ..progress import say
 from .finetune import HEAD, TASK, teaching
 from .ready import Dtype, ready
 from .shards import forget, in_shards
+from .texts import lines_of, names_a_file, path_of, several
 
 if TYPE_CHECKING:
     from ..data.examples import Example, Work
@@ -108,7 +109,7 @@ def predict(
     if not path.is_file():
         raise SightlineError(f"{folder} is not of sightline finetune: it has no {TASK}", "Name a folder that it made")
     told = read_json(path)
-    asked = _asked(items, told["task"], columns)
+    asked = _asked(several(items), told["task"], columns)
     head = [file_fingerprint(folder / HEAD)] if (folder / HEAD).is_file() else []
     with ready(folder / "model", "", device, threads, dtype) as (where, model):
         work = _Work(folder, told, model)
@@ -132,20 +133,20 @@ def predict(
 
 def _asked(items: Sequence[str], task: Work, columns: str) -> tuple[Example, ...]:
     """The items of a file, or of words on the command line."""
-    from ..data.compression import opened
     from ..data.examples import Example, read_items
     from ..data.records import TABLES, TAGGED, labelled_format
 
-    path = Path(items[0]).expanduser() if len(items) == 1 and len(items[0]) < 256 else None
+    path = path_of(items[0]) if len(items) == 1 else None
     if path is not None and path.is_dir():
         raise SightlineError(f"{path} is a folder", "Name one of its files")
-    if path is not None and path.is_file():
+    if path is None and len(items) == 1 and (names_a_file(items[0]) or _names_items(items[0])):
+        raise SightlineError(f"{items[0]} does not exist", "Check the path, or give a text of several words")
+    if path is not None:
         kind = labelled_format(path)
         if kind in TABLES or (kind in TAGGED and kind != "txt"):
             return read_items(path, task, columns)
-        with opened(path) as handle:
-            texts = handle.read().decode("utf-8", errors="replace").splitlines()
-        named = [(f"{path.name}:{number}", text) for number, text in enumerate(texts, 1) if text.strip()]
+        lines = enumerate(lines_of(path), 1)
+        named = [(f"{path.name}:{number}", text.rstrip("\r")) for number, text in lines if text.strip()]
     else:
         named = [(str(number), text) for number, text in enumerate(items, 1)]
     if task == "spans":
@@ -160,6 +161,13 @@ def _asked(items: Sequence[str], task: Work, columns: str) -> tuple[Example, ...
     if task == "tag":
         return tuple(Example(name, name, words=tuple(text.split())) for name, text in named)
     return tuple(Example(name, name, text=text) for name, text in named)
+
+
+def _names_items(word: str) -> bool:
+    """Whether a word looks like a file of items rather than like a text."""
+    from ..data.records import labelled_format
+
+    return bool(labelled_format(word)) and not any(letter.isspace() for letter in word)
 
 
 class _Work:

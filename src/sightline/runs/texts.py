@@ -55,7 +55,7 @@ def read_all(
 
     found: list[Document] = []
     for number, word in enumerate(several(words), 1):
-        path = _path(word)
+        path = path_of(word)
         if part != "all" and (path or word in ("-", NAME)):
             found.extend(read(word, field=field, documents=documents).part(part))
         elif word == "-":
@@ -64,7 +64,7 @@ def read_all(
             found.extend(_file(path, field, documents))
         elif path is not None or word == NAME:
             found.extend(_whole(read(word, field=field, documents=documents)))
-        elif _names_a_file(word):
+        elif names_a_file(word):
             raise SightlineError(f"{word} does not exist", "Check the path, or give a text of several words")
         elif part != "all":
             raise SightlineError(f"{word!r} is a text and has no {part} side", "Name a corpus, or leave --part away")
@@ -75,7 +75,24 @@ def read_all(
     return found
 
 
-def _path(word: str) -> Path | None:
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file, packed or not.
+
+    Raises
+    ------
+    SightlineError : it is not UTF-8.
+    """
+    from ..data.compression import opened
+
+    with opened(path) as handle:
+        try:
+            return handle.read().decode("utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise SightlineError(f"{path} is not UTF-8 (byte {error.start:,})", "Convert it first") from error
+
+
+def path_of(word: str) -> Path | None:
+    """The path that a word is, where there is one."""
     try:
         path = Path(word).expanduser()
         return path if word != "-" and path.exists() else None
@@ -83,7 +100,7 @@ def _path(word: str) -> Path | None:
         return None
 
 
-def _names_a_file(word: str) -> bool:
+def names_a_file(word: str) -> bool:
     """Whether a word looks like a path that was mistyped rather than like a text."""
     from ..data.compression import PACKED
     from ..data.source import FORMATS

@@ -15,7 +15,7 @@ from ..files import fingerprint, whole_file, write_json
 from ..progress import say
 from .ready import Dtype, drafting, ready
 from .shards import EACH, forget, in_shards
-from .texts import several
+from .texts import lines_of, several
 
 if TYPE_CHECKING:
     from ..evaluation.translation import CorpusScore
@@ -174,7 +174,6 @@ def _line(text: str) -> str:
 def sources_of(words: list[str], part: Literal["train", "dev", "test"], sides: str) -> tuple[list[str], list[str]]:
     """Sources, and their own targets where a corpus of pairs was named."""
     from ..data import kind_of, read
-    from ..data.compression import opened
     from ..data.pairs import parted
 
     sources: list[str] = []
@@ -191,9 +190,5 @@ def sources_of(words: list[str], part: Literal["train", "dev", "test"], sides: s
             pairs = [parted(document.text) for document in corpus.part(part)]
             return [source for source, _ in pairs], [target for _, target in pairs]
         else:
-            with opened(path) as handle:
-                try:
-                    sources += handle.read().decode("utf-8").removesuffix("\n").split("\n")
-                except UnicodeDecodeError as error:
-                    raise SightlineError(f"{path} is not UTF-8 (byte {error.start:,})", "Convert it first") from error
+            sources += lines_of(path)
     return sources, []
